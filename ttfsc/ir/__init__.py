@@ -1,0 +1,33 @@
+"""What a net is and means: types, ops, verifier, text form, reference meaning. Knows nothing else of ttfsc."""
+
+from ttfsc.ir.arrays import EMPTY, Array, Arrays, Const, load_npz, save_npz
+from ttfsc.ir.bounds import Bounds, bounds_of
+from ttfsc.ir.build import OPEN, Builder
+from ttfsc.ir.diff import diff
+from ttfsc.ir.faults import NOWHERE, Fault, Loc, TtfsError
+from ttfsc.ir.layers import Grid, Layer, Link, grid_of, layers_of
+from ttfsc.ir.mapping import Box, Core, Hop, Mapped, Place, Route, Slice, tree_hops, xy_tree
+from ttfsc.ir.meaning import NEVER, Result, check_input, divisors, is_integer, run, run_batches, ticks_of
+from ttfsc.ir.net import Net, consts_of, reread
+from ttfsc.ir.ops import (
+    OPS, Add, AvgPool, BatchNorm, Conv2d, Decode, Dense, Encode, Fire, Flatten, Identity, Input, MaxPool, Op, Ref,
+    ShapeError, Synapse,
+)  # fmt: skip
+from ttfsc.ir.parse import parse
+from ttfsc.ir.show import show, show_op
+from ttfsc.ir.stages import STAGES, Stage, check_stage, stage_faults
+from ttfsc.ir.store import load, save
+from ttfsc.ir.tables import falling_table
+from ttfsc.ir.types import Analog, Potential, Scores, Shape, Spikes, Type, show_shape
+from ttfsc.ir.verify import faults_of, verify
+
+__all__ = [
+    "EMPTY", "NEVER", "NOWHERE", "OPEN", "OPS", "STAGES",
+    "Add", "Analog", "Array", "Arrays", "AvgPool", "BatchNorm", "Bounds", "Box", "Builder", "Const", "Conv2d", "Core",
+    "Decode", "Dense", "Encode", "Fault", "Fire", "Flatten", "Grid", "Hop", "Identity", "Input", "Layer", "Link", "Loc",
+    "Mapped", "MaxPool", "Net", "Op", "Place", "Potential", "Ref", "Result", "Route", "Scores", "Shape", "ShapeError",
+    "Slice", "Spikes", "Stage", "Synapse", "TtfsError", "Type",
+    "bounds_of", "check_input", "check_stage", "consts_of", "diff", "divisors", "falling_table", "faults_of", "grid_of",
+    "is_integer", "layers_of", "load", "load_npz", "parse", "reread", "run", "run_batches", "save", "save_npz", "show",
+    "show_op", "show_shape", "stage_faults", "ticks_of", "tree_hops", "verify", "xy_tree",
+]  # fmt: skip

@@ -1,0 +1,373 @@
+"""The reference meaning of a net (semantics.md), batched in numpy. Everything else is compared with this.
+
+Spikes are held as their value x = closes - t: 1..T, and 0 for a neuron that never fired, which no spike ever has.
+Integer nets are evaluated exactly, tick for tick. Real nets (before `quantize`) are evaluated in float32 with the
+same formulas on a unit window: the function the quantised net approximates.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ttfsc.ir import codes
+from ttfsc.ir.arrays import Array, Const
+from ttfsc.ir.bounds import Bounds, bounds_of
+from ttfsc.ir.faults import TtfsError
+from ttfsc.ir.linear import Floats, pool_max, pool_sum, synapses
+from ttfsc.ir.net import Net
+from ttfsc.ir.ops import (
+    Add, AvgPool, BatchNorm, Conv2d, Decode, Dense, Encode, Fire, Flatten, Identity, Input, MaxPool, Op,
+)  # fmt: skip
+from ttfsc.ir.types import Analog, Potential, Scores, Spikes, show_shape
+
+NEVER = -1  # a tick that is none, where ticks are handed out
+FloatType = type[np.float32] | type[np.float64]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Membrane:
+    """Windowed potential: V(n) = s + w n. Each [N, *shape]; w is None where nothing rises."""
+
+    s: Floats
+    w: Floats | None = None
+
+    def at(self, n: float) -> Floats:
+        return self.s if self.w is None else self.s + self.w * self.s.dtype.type(n)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Streaming potential: v[n] is V at tick n of the window; [T, N, *shape]."""
+
+    v: Floats
+
+
+Value = Array | Membrane | Stream
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a net answered.
+
+    labels [N]; scores [N, classes]; spikes: values x [N, *shape] by name of the firing layer, 0 = never.
+    """
+
+    labels: npt.NDArray[np.int64]
+    scores: Array
+    spikes: dict[str, Array]
+
+
+def ticks_of(x: Array, window: Spikes) -> npt.NDArray[np.int32]:
+    """Values x to absolute ticks, NEVER (-1) where there was no spike."""
+    return np.where(x > 0, window.closes - x.astype(np.int32), NEVER).astype(np.int32)
+
+
+def is_integer(net: Net) -> bool:
+    """Whether the net has been quantised: its synapses hold integers."""
+    ops = [op for op in net.ops if isinstance(op, Conv2d | Dense)]
+    return bool(ops) and all(np.issubdtype(net.arrays[op.w].dtype, np.integer) for op in ops)
+
+
+def run(net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256, progress: Progress | None = None) -> Result:
+    """Evaluate a verified net on x [N, *input shape], integers in the input's declared range.
+
+    keep: names of the layers whose spikes to return (default: every fire and encode).
+    progress: called with the number of inputs done after every batch.
+    Raises TtfsError for inputs of a wrong shape, type or range.
+    """
+    parts = list[Result]()
+    for part in run_batches(net, x, keep=keep, batch=batch):
+        parts.append(part)
+        if progress is not None:
+            progress(len(part.labels))
+    names = parts[0].spikes if parts else ()
+    return Result(
+        np.concatenate([p.labels for p in parts]),
+        np.concatenate([p.scores for p in parts]),
+        {name: np.concatenate([p.spikes[name] for p in parts]) for name in names},
+    )
+
+
+def run_batches(net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256) -> Iterator[Result]:
+    """`run`, a batch at a time: whole test sets need not fit in memory with all their spikes."""
+    check_input(net, x)
+    meaning = _Meaning(net)
+    for i in range(0, len(x), batch):
+        yield meaning(x[i : i + batch], keep)
+
+
+def check_input(net: Net, x: Array) -> None:
+    """Raise TtfsError unless x [N, *shape] holds what the net's input declares."""
+    t, subject = net.input.type, f"input %{net.input.name}"
+    if x.ndim != len(t.shape) + 1 or x.shape[1:] != t.shape:
+        fact = f"x is {show_shape(x.shape)}, must be N x {show_shape(t.shape)}"
+        raise TtfsError.one(codes.INPUT, fact, subject=subject)
+    if len(x) == 0:
+        raise TtfsError.one(codes.INPUT, "x holds no samples", subject=subject)
+    if is_integer(net) and x.dtype.kind not in "iub":
+        fact = f"x is {x.dtype}; a quantised net takes integers, the source value divided by scale={net.input.scale}"
+        raise TtfsError.one(codes.INPUT, fact, subject=subject)
+    if not np.isfinite(x).all():
+        raise TtfsError.one(codes.INPUT, "x holds NaN or infinity", subject=subject)
+    low, high = (t.low, t.high) if isinstance(t, Analog) else (0, t.ticks if isinstance(t, Spikes) else 0)
+    if x.min() < low or x.max() > high:
+        fact = f"x reaches from {x.min()} to {x.max()}, declared are {low}..{high}"
+        raise TtfsError.one(codes.INPUT, fact, subject=subject)
+
+
+class _Meaning:
+    """A net prepared for evaluation: per potential, the float type in which its sums are exact."""
+
+    def __init__(self, net: Net) -> None:
+        self.net, self.integer = net, is_integer(net)
+        self.bounds = bounds_of(net) if self.integer else dict[str, Bounds]()
+
+    def __call__(self, x: Array, keep: Collection[str] | None) -> Result:
+        values = dict[str, Value]()
+        spikes = dict[str, Array]()
+        left = {name: len(users) for name, users in self.net.users.items()}
+        labels, scores = np.zeros(len(x), np.int64), np.zeros((len(x), 0))
+        for op in self.net.ops:
+            if isinstance(op, Decode):
+                labels, scores = self.decode(op, values)
+                continue
+            values[op.name] = value = self.evaluate(op, x, values)
+            if isinstance(op, Fire | Encode) and (keep is None or op.name in keep):
+                assert isinstance(value, np.ndarray)
+                spikes[op.name] = value
+            for ref in op.operands():
+                left[ref] -= 1
+                if not left[ref]:
+                    del values[ref]  # large nets: hold what somebody still reads
+        return Result(labels, scores, spikes)
+
+    def evaluate(self, op: Op, x: Array, values: dict[str, Value]) -> Value:
+        match op:
+            case Input():
+                return x if self.integer or isinstance(op.type, Spikes) else x.astype(np.float32) * np.float32(op.scale)
+            case Encode():
+                return self.encode(op, _array(values[op.x]))
+            case Conv2d() | Dense():
+                return self.synapse(op, _array(values[op.x]))
+            case Add():
+                return _added([values[ref] for ref in op.xs])
+            case Identity():
+                return values[op.x]
+            case BatchNorm():
+                return self.batchnorm(op, values[op.x])
+            case AvgPool():
+                return _mean(op, _array(values[op.x]))
+            case MaxPool():
+                return _largest(op, _array(values[op.x]), self.net.type_of(op.x))
+            case Flatten():
+                return _each(values[op.x], len(op.type.shape), lambda a, lead: a.reshape(*a.shape[:lead], -1))
+            case Fire():
+                return self.fire(op, values[op.v])
+            case _:
+                raise AssertionError(f"{op.subject} has no meaning")
+
+    def array(self, name: Const, ndim: int, dtype: npt.DTypeLike) -> Array:
+        """A per-channel or per-neuron constant, shaped to broadcast over [N, *shape]."""
+        a = self.net.arrays[name].astype(dtype)
+        return a if a.ndim == ndim else a.reshape(-1, *[1] * (ndim - 1))
+
+    def exact(self, name: str, *others: Array) -> FloatType:
+        """The smallest float type that adds this potential's integers exactly."""
+        if not self.integer:
+            return np.float32
+        largest = max(self.bounds[name].largest, *(int(np.abs(a).max(initial=0)) for a in others), 0)
+        assert largest < 2**53, f"%{name} reaches {largest}: prove-widths refuses such a net"
+        return np.float32 if largest < 2**24 else np.float64
+
+    def encode(self, op: Encode, x: Array) -> Array:
+        t = op.type
+        source = self.net.type_of(op.x)
+        assert isinstance(t, Spikes) and isinstance(source, Analog)
+        span, x = source.high - source.low, x.astype(np.int64)
+        tick = (2 * (source.high - x) * t.ticks + span) // (2 * span)  # round((1-u) T), half up
+        return _small(t.ticks - tick, t.ticks)
+
+    def synapse(self, op: Conv2d | Dense, x: Array) -> Value:
+        dtype, w, ndim = self.exact(op.name), self.net.arrays[op.w], len(op.type.shape)
+        source = self.net.type_of(op.x)
+        assert isinstance(op.type, Potential)
+        constant = self.array(op.bias, ndim, dtype) if op.bias is not None else dtype(0)
+        drift = self.array(op.drift, ndim, dtype) if op.drift is not None else None
+        if op.type.closes is None:
+            s = synapses(op, x, w, dtype) + constant
+            if op.kernel != "ramp":
+                return Membrane(s) if drift is None else Membrane(s, np.broadcast_to(drift, s.shape))
+            slope = synapses(op, (x > 0).astype(dtype), w, dtype)
+            return Membrane(s, slope if drift is None else slope + drift)
+        ticks = op.type.closes - op.type.opens
+        frames = list[Floats]()
+        v: Floats | None = None
+        current = synapses(op, x, w, dtype) if isinstance(source, Analog) else None
+        for n in range(ticks):
+            if current is not None:
+                arrives = current if n == 0 or op.every else current * 0
+            else:
+                at = n - op.delay  # spikes of this tick have the value T - at
+                fired = (x == ticks - at) & (at >= 0)
+                arrives = synapses(op, fired.astype(dtype), w, dtype)
+            kept = constant if v is None else self.decayed(op, v) + (0 if drift is None else drift)
+            v = arrives + kept
+            frames.append(v)
+        return Stream(np.stack(frames))
+
+    def decayed(self, op: Conv2d | Dense, v: Floats) -> Floats:
+        """What a leaking membrane keeps until the next tick."""
+        if op.kernel != "leak":
+            return v
+        numerator, denominator = (op.keep, 32768) if op.keep else (2**op.shift - 1, 2**op.shift)
+        if not self.integer:
+            return v * v.dtype.type(numerator / denominator)
+        scaled = v.astype(np.int64) * numerator
+        match op.rounding:
+            case "floor":
+                kept = scaled // denominator
+            case "nearest":
+                kept = (2 * scaled + denominator) // (2 * denominator)
+            case "zero":
+                kept = np.sign(scaled) * (np.abs(scaled) // denominator)
+        return kept.astype(v.dtype)
+
+    def batchnorm(self, op: BatchNorm, value: Value) -> Value:
+        ndim = len(op.type.shape)
+        scale, shift = (self.array(c, ndim, np.float32) for c in (op.scale, op.shift))
+        match value:
+            case Membrane():
+                return Membrane(value.s * scale + shift, None if value.w is None else value.w * scale)
+            case Stream():
+                return Stream(value.v * scale + shift)
+            case _:
+                return value * scale + shift
+
+    def fire(self, op: Fire, value: Value) -> Array:
+        t = op.type
+        assert isinstance(t, Spikes)
+        if not self.integer:
+            return self.fire_real(op, t, value)
+        assert op.theta is not None
+        theta = self.net.arrays[op.theta]
+        theta = theta.reshape(*theta.shape[:-1], *[1] * (len(t.shape) + 1 - theta.ndim), t.ticks)
+        dtype = self.exact(op.v, theta)
+        shape = value.s.shape if isinstance(value, Membrane) else _stream(value).v.shape[1:]
+        x = np.zeros(shape, _small_type(t.ticks))
+        for n in reversed(range(t.ticks)):  # the first tick is written last and so wins
+            v = value.at(n) if isinstance(value, Membrane) else _stream(value).v[n]
+            np.copyto(x, x.dtype.type(t.ticks - n), where=v >= theta[..., n].astype(dtype))
+        return np.maximum(x, 1) if op.force_last else x
+
+    def fire_real(self, op: Fire, t: Spikes, value: Value) -> Array:
+        """Unit window: x = clip01((S + W) / (Theta + W)); see ttfsc.nn.fire for the derivation and its corner cases."""
+        theta = self.array(op.theta, len(t.shape), np.float32) if op.theta is not None else None
+        if isinstance(value, Stream):
+            assert theta is not None, "a streaming neuron has a threshold"
+            x = np.zeros(value.v.shape[1:], np.float32)
+            for n in reversed(range(t.ticks)):
+                np.copyto(x, np.float32(t.ticks - n), where=value.v[n] >= theta)
+            return x
+        assert isinstance(value, Membrane)
+        if theta is None:
+            return np.maximum(value.s, 0)
+        if value.w is None:
+            return np.clip(value.s / theta, 0, 1)
+        rate = theta + value.w  # how fast membrane and threshold approach each other
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crossing = np.where(rate > 0, (value.s + value.w) / np.where(rate > 0, rate, 1), 0)
+        return np.where(value.s >= theta, np.float32(1), np.clip(crossing, 0, 1)).astype(np.float32)
+
+    def decode(self, op: Decode, values: dict[str, Value]) -> tuple[npt.NDArray[np.int64], Array]:
+        t = op.type
+        assert isinstance(t, Scores)
+        first = values[op.xs[0]]
+        if op.rule == "membrane":
+            scores = _last(first, t.ticks if self.integer else 1)
+            return scores.argmax(1), scores.astype(np.int64) if self.integer else scores
+        x = _array(first)
+        if op.rule == "weighted":
+            assert op.table is not None
+            table = np.concatenate([np.zeros(1, self.net.arrays[op.table].dtype), self.net.arrays[op.table][::-1]])
+            scores = table.astype(np.int64 if self.integer else np.float32)[x.astype(np.int64)]
+            return scores.argmax(1), scores
+        best = x == x.max(1, keepdims=True)
+        membrane = np.where(best, _when(values[op.xs[1]], x, t.ticks if self.integer else 1), -np.inf)
+        return membrane.argmax(1), x
+
+
+def _added(parts: list[Value]) -> Value:
+    if isinstance(parts[0], Stream):
+        return Stream(np.sum([_stream(p).v for p in parts], axis=0))
+    membranes = [p for p in parts if isinstance(p, Membrane)]
+    slopes = [m.w for m in membranes if m.w is not None]
+    kind = np.result_type(*(m.s for m in membranes))
+    s = sum((m.s.astype(kind) for m in membranes[1:]), membranes[0].s.astype(kind))
+    return Membrane(s, sum(slopes[1:], slopes[0]) if slopes else None)
+
+
+def _mean(op: AvgPool, x: Array) -> Array:
+    size = (op.type.shape[1], op.type.shape[2])
+    need = [(size[a] - 1) * op.stride[a] + op.kernel[a] - x.shape[a + 2] - op.pad[a] for a in (0, 1)]
+    pad = (op.pad[0], op.pad[1], max(need[0], 0), max(need[1], 0))
+    return pool_sum(x.astype(np.float32), op.kernel, op.stride, pad) / divisors(op, x.shape[2:])
+
+
+def divisors(op: AvgPool, size: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """[H', W'], what each window of an average pool is divided by (padding counted or not, ceil windows cut short)."""
+    sides = list[npt.NDArray[np.float32]]()
+    for a in (0, 1):
+        starts = np.arange(op.type.shape[a + 1]) * op.stride[a] - op.pad[a]
+        low, high = (-op.pad[a], size[a] + op.pad[a + 2]) if op.count_pad else (0, size[a])
+        sides.append((np.minimum(starts + op.kernel[a], high) - np.maximum(starts, low)).astype(np.float32))
+    return np.outer(sides[0], sides[1]).astype(np.float32)
+
+
+def _largest(op: MaxPool, x: Array, source: object) -> Array:
+    floor = float(np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf) if isinstance(source, Analog) else 0.0
+    return pool_max(op, x, floor)
+
+
+def _last(value: Value, end: float) -> Floats:
+    """V at the window's end."""
+    return value.at(end) if isinstance(value, Membrane) else _stream(value).v[-1]
+
+
+def _when(value: Value, x: Array, ticks: int) -> Floats:
+    """V at each neuron's own spike, or at the window's end where it was silent."""
+    n = ticks - x.astype(np.float64) if not isinstance(value, Stream) else np.minimum(ticks - x.astype(np.int64), ticks - 1)
+    if isinstance(value, Membrane):
+        return value.s if value.w is None else value.s + value.w * n
+    return np.take_along_axis(_stream(value).v, n.astype(np.int64)[None], axis=0)[0]
+
+
+def _each(value: Value, ndim: int, change: Callable[[Array, int], Array]) -> Value:
+    """Apply to every array of a value; `change` gets the number of leading axes that are not the neurons'."""
+    match value:
+        case Membrane():
+            return Membrane(change(value.s, 1), None if value.w is None else change(value.w, 1))
+        case Stream():
+            return Stream(change(value.v, 2))
+        case _:
+            return change(value, 1)
+
+
+def _array(value: Value) -> Array:
+    assert isinstance(value, np.ndarray)
+    return value
+
+
+def _stream(value: Value) -> Stream:
+    assert isinstance(value, Stream)
+    return value
+
+
+def _small_type(ticks: int) -> type[np.uint8] | type[np.int32]:
+    return np.uint8 if ticks < 256 else np.int32
+
+
+def _small(x: Array, ticks: int) -> Array:
+    return x.astype(_small_type(ticks))
