@@ -1,0 +1,186 @@
+"""Real net -> integer net: weights onto a grid, ranges and biases into threshold tables, windows onto ticks.
+
+    %v = conv2d %in w=@w bias=@b : potential<16x26x26, 0..>   =>  %v = conv2d %in w=@w bits=4 : potential<16x26x26, 0..>
+    %a = fire %v theta=@t        : spikes<16x26x26, 0..1>         %a = fire %v theta=@a.theta : spikes<16x26x26, 0..10>
+
+Weights: k bits, symmetric, no zero point, one step per output channel; one for all outputs where membranes are
+compared (everything that adds into a `decode`). A grid the net was trained on (`step`, `bits`) is taken over exactly.
+Branches of a sum share one unit (`ttfsc.passes.grid`). Thresholds: `ttfsc.passes.thresholds`; tables are clamped to
+what the membrane can reach, which changes no decision. Read-outs keep an integer bias round(bias / unit).
+
+Windowed layers: unit = step * in_unit, in_unit = the input's scale or 1/T; a real window 0..1 becomes 0..T.
+Streaming layers (kernel step, leak) are already on ticks: windows stay, a spike adds w once (in_unit = 1), and the real
+threshold Theta becomes ceil(Theta / unit) at every tick: V >= Theta and unit V' >= Theta agree up to the rounding of
+the weights. A `step` neuron's bias is absorbed into the table; a `leak` neuron's is rounded to integers, as it decays.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ttfsc.ir import (
+    Analog,
+    Array,
+    Bounds,
+    Conv2d,
+    Dense,
+    Fault,
+    Fire,
+    Input,
+    Net,
+    Op,
+    TtfsError,
+    Type,
+    bounds_of,
+    check_stage,
+    codes,
+    is_integer,
+)  # fmt: skip
+from ttfsc.passes.calibrate import calibrate
+from ttfsc.passes.grid import Branch, GridError, Rounded, joined
+from ttfsc.passes.ranges import Method, option_faults
+from ttfsc.passes.rewrite import Pool, Reals, SynapseOp, reals, retyped, source_of
+from ttfsc.passes.sums import Sum, sums_of
+from ttfsc.passes.thresholds import Ints, constants_of, shrunk, small_ints, table_of, whole_constants
+from ttfsc.passes.windows import Windows
+
+DEFAULT_BITS = 4
+
+
+def quantize(
+    net: Net,
+    *,
+    bits: int = 0,
+    ticks: int = 0,
+    method: Method = "mse",
+    percentile: float = 99.9,
+    calibration: Array | None = None,
+) -> Net:
+    """The integer net.
+
+    Args:
+        net: canonical. Ranges that are missing are found by `calibrate` first, with the same options.
+        bits: width of weights, 2..8; 0 = as trained, 4 where a layer was not.
+        ticks: T, 2..64; 0 = as trained, else the one T that other layers were trained for, else 16.
+        method: how free weight steps (and missing ranges) are chosen: max, percentile, mse.
+        percentile: for method=percentile.
+        calibration: x [N, *input shape], for missing ranges only.
+
+    Raises:
+        TtfsError: TTFS016 for bad options and for bits or ticks other than a layer was trained with; TTFS003 for
+            weights off their trained grid; TTFS007 for branches of a sum that do not fit 8 bits; TTFS005 for a `ramp` layer
+            whose input has another T; TTFS018 for missing ranges; TTFS006 for a net that is not canonical.
+    """
+    faults = [*option_faults("quantize", method, percentile, ticks, bits), *_conflicts(net, bits, ticks)]
+    if faults:
+        raise TtfsError(faults)
+    if is_integer(net):
+        return net
+    net = check_stage(
+        calibrate(net, method=method, percentile=percentile, ticks=ticks, calibration=calibration), "canonical"
+    )
+    return _Work(net, bits, ticks).integer(method, percentile)
+
+
+def _conflicts(net: Net, bits: int, ticks: int) -> list[Fault]:
+    """Layers trained (or quantised before) with other numbers than are asked for."""
+    done, faults = is_integer(net), list[Fault]()
+    for op in net.ops:
+        if isinstance(op, Conv2d | Dense) and bits and op.bits and op.bits != bits:
+            what = "is already quantised to" if done else "was trained with"
+            fact = f"{what} {op.bits} bits, but bits={bits} is asked for: leave bits out, or start from float weights"
+            faults.append(Fault(codes.OPTION, op.loc, op.subject, fact))
+        if isinstance(op, Conv2d | Dense) and not done and np.issubdtype(net.arrays[op.w].dtype, np.integer):
+            fact = f"@{op.w} holds integers beside layers of real weights: quantise all layers at once, or none"
+            faults.append(Fault(codes.STAGE, op.loc, op.subject, fact))
+        if isinstance(op, Fire):
+            window = Windows.fixed(net, op, done=done)
+            if ticks and window and window != ticks:
+                fact = (
+                    f"has {window} ticks of its own, ticks={ticks} is asked for: leave ticks out, or train for {ticks}"
+                )
+                faults.append(Fault(codes.OPTION, op.loc, op.subject, fact))
+    return faults
+
+
+class _Work:
+    """One net on its way to integers."""
+
+    def __init__(self, net: Net, bits: int, ticks: int) -> None:
+        self.net, self.bits = net, bits
+        self.windows = Windows(net, ticks)
+        self.pool = Pool(net)
+        self.units = dict[str, Reals]()  # by synapse op: [C] or [1]
+        self.rounded = dict[str, Rounded]()
+        self.kept = dict[str, tuple[Ints, Ints]]()  # bias and drift that stay on the synapse
+
+    def integer(self, method: Method, percentile: float) -> Net:
+        faults = self.windows.faults()
+        for part in sums_of(self.net):
+            try:
+                self.take(part, method, percentile)
+            except GridError as e:
+                faults += e.faults
+        if faults:
+            raise TtfsError(faults)
+        bare = self.rebuilt({})
+        return self.rebuilt(bounds_of(bare))
+
+    def take(self, part: Sum, method: Method, percentile: float) -> None:
+        """Units and integers of all synapses whose sums are connected."""
+        branches = [self.branch(op) for op in part.synapses]
+        unit, rounded = joined(branches, per_tensor=part.one_unit, method=method, percentile=percentile)
+        self.rounded |= rounded
+        for op in part.synapses:
+            self.units[op.name] = unit
+            if part.compared or op.kernel == "leak":
+                self.kept[op.name] = whole_constants(self.net, op, unit, part.ticks(self.windows))
+
+    def branch(self, op: SynapseOp) -> Branch:
+        source = source_of(self.net, op.x)
+        if isinstance(source, Input) and isinstance(source.type, Analog):
+            in_unit = source.scale
+        else:
+            in_unit = 1.0 if op.kernel in ("step", "leak") else self.windows.unit(source)
+        step = None if op.step is None else reals(self.net.arrays, op.step)
+        return Branch(op, reals(self.net.arrays, op.w), step, in_unit, op.bits or self.bits or DEFAULT_BITS)
+
+    def rebuilt(self, bounds: dict[str, Bounds]) -> Net:
+        """The integer net; without bounds its fires have no tables yet."""
+        types, ops = dict[str, Type](), list[Op]()
+        for op in self.net.ops:
+            op = self.windows.stretched(op)
+            match op:
+                case Conv2d() | Dense():
+                    op = self.synapse(op)
+                case Fire():
+                    op = replace(op, ticks=0, theta=None)
+                    if bounds:
+                        op = self.fire(op, bounds[op.v])
+                case _:
+                    pass
+            op = retyped(op, types, self.pool)
+            types[op.name] = op.type
+            ops.append(op)
+        return self.net.with_ops(ops, self.pool.changes)
+
+    def synapse(self, op: SynapseOp) -> SynapseOp:
+        made = self.rounded[op.name]
+        bias = drift = None
+        if op.name in self.kept:
+            whole = self.kept[op.name]
+            if op.bias is not None:
+                bias = self.pool.put(op, op.bias, small_ints(whole[0]))
+            if op.drift is not None:
+                drift = self.pool.put(op, op.drift, small_ints(whole[1]))
+        return replace(op, w=self.pool.put(op, op.w, made.w), bits=made.bits, step=None, bias=bias, drift=drift)
+
+    def fire(self, op: Fire, bounds: Bounds) -> Fire:
+        """The neuron with its table. `op` has its integer window; range and constants are the real net's."""
+        real = self.net.by_name[op.name]
+        assert isinstance(real, Fire) and real.theta is not None
+        shape, ticks = op.type.shape, self.windows[op.name]
+        constants = constants_of(self.net, op.v, self.units, self.kept)
+        theta = reals(self.net.arrays, real.theta)
+        table = table_of(theta, constants, ticks, streaming=self.windows.streams(op))
+        return replace(op, theta=self.pool.put(real, real.theta, shrunk(table, shape, *bounds.membrane)))
