@@ -1,0 +1,100 @@
+"""Charts as inline SVG, without scripts. Every text goes through Markup.format, which escapes it.
+
+Colours come from the page's style sheet by class: s0, s1, s2 for series, dim for marks, heat for shades.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
+
+LABEL = 130  # pixels kept for row names
+BAR = 480
+VALUE = 110
+ROW = 22
+TIMES_ROW = 34
+GRID = 340
+_SHORT = 18
+
+Rows = Sequence[tuple[str, Sequence[float], str]]  # name, one value per series, text behind the bar
+
+
+def stacked(rows: Rows, kinds: Sequence[str] = ("s0", "s1")) -> Markup:
+    """Horizontal bars, one row each, its series stacked in the colours of `kinds`."""
+    top = max((sum(values) for _, values, _ in rows), default=0.0) or 1.0
+    parts = list[Markup]()
+    for i, (name, values, text) in enumerate(rows):
+        x, y = float(LABEL), i * ROW
+        parts.append(_label(name, y + 15))
+        for kind, value in zip(kinds, values, strict=False):
+            width = BAR * value / top
+            if width > 0:
+                parts.append(_rect(x, y + 3, width, ROW - 6, kind, f"{name}: {value:.6g}"))
+            x += width
+        parts.append(_text(x + 6, y + 15, text, "value"))
+    return _svg(LABEL + BAR + VALUE, len(rows) * ROW, parts)
+
+
+def times(rows: Sequence[tuple[str, int, int, Sequence[int]]], end: int) -> Markup:
+    """Spike times: a row per layer, (name, opens, closes, spikes per tick), on one axis of ticks 0..end."""
+    scale = BAR / max(end, 1)
+    parts = list[Markup]()
+    for i, (name, opens, closes, counts) in enumerate(rows):
+        base, top = (i + 1) * TIMES_ROW - 4, max(counts, default=0) or 1
+        parts.append(_label(name, base - 4))
+        parts.append(_line(LABEL, base, LABEL + BAR, base, "axis"))
+        for edge in (opens, closes):
+            parts.append(_line(LABEL + edge * scale, base - TIMES_ROW + 8, LABEL + edge * scale, base, "mark"))
+        for n, spikes in enumerate(counts):
+            height = (TIMES_ROW - 10) * spikes / top
+            if height > 0:
+                x, width = LABEL + (opens + n) * scale, max(scale - 1, scale * 0.7)
+                parts.append(
+                    _rect(x, base - height, width, height, "s0", f"{name}, tick {opens + n}: {spikes:,} spikes")
+                )
+    bottom = len(rows) * TIMES_ROW + 12
+    edges = sorted({edge for _, opens, closes, _ in rows for edge in (opens, closes)})
+    step = -(-len(edges) // 12)  # as many numbers as fit side by side
+    parts += [_text(LABEL + edge * scale, bottom, str(edge), "tick") for edge in edges[:: step or 1]]
+    return _svg(LABEL + BAR + 30, bottom + 6, parts)
+
+
+def heat(cells: Iterable[tuple[int, int, float, str]], mesh: tuple[int, int]) -> Markup:
+    """The mesh as a grid: cells (x, y, share of the darkest, what to say), unused places left empty."""
+    side = GRID / max(*mesh, 1)
+    gap = min(2.0, side * 0.12)
+    parts = [_rect(0, 0, side * mesh[0], side * mesh[1], "mesh", f"{mesh[0]} x {mesh[1]} mesh")]
+    for x, y, share, text in cells:
+        box = _rect(x * side + gap / 2, y * side + gap / 2, side - gap, side - gap, "heat", text, 0.08 + 0.92 * share)
+        parts.append(box)
+    return _svg(side * mesh[0], side * mesh[1], parts)
+
+
+def _svg(width: float, height: float, parts: Iterable[Markup]) -> Markup:
+    size = Markup('<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img">').format(_n(width), _n(height))
+    return size + Markup("").join(parts) + Markup("</svg>")
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str, title: str, opacity: float = 1.0) -> Markup:
+    shade = "" if opacity == 1 else Markup(' fill-opacity="{}"').format(_n(opacity))
+    form = Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}"{}><title>{}</title></rect>')
+    return form.format(_n(x), _n(y), _n(width), _n(height), kind, shade, title)
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, kind: str) -> Markup:
+    form = Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>')
+    return form.format(_n(x0), _n(y0), _n(x1), _n(y1), kind)
+
+
+def _text(x: float, y: float, text: str, kind: str) -> Markup:
+    return Markup('<text x="{}" y="{}" class="{}">{}</text>').format(_n(x), _n(y), kind, text)
+
+
+def _label(name: str, y: float) -> Markup:
+    short = name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
+    form = Markup('<text x="{}" y="{}" class="label">{}<title>{}</title></text>')
+    return form.format(_n(LABEL - 8), _n(y), short, name)
+
+
+def _n(x: float) -> str:
+    """A coordinate: two decimals are a hundredth of a pixel."""
+    return f"{x:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,35 @@
+"""A report as plain text in fixed-width columns."""
+
+import textwrap
+
+from ttfsc.backends.report.model import Report
+from ttfsc.backends.report.views import Table, clean, facts, tables
+
+_WIDTH = 140  # of running text; tables take what they need
+
+
+def text_of(r: Report) -> str:
+    """The report for a terminal: facts first, then tables."""
+    title = f"{clean(r.model.name)}: {clean(r.provenance.tool)} {clean(r.provenance.version)} report"
+    lines = [title, "=" * len(title), ""]
+    for label, value in facts(r):
+        lines += textwrap.wrap(value, _WIDTH, initial_indent=f"{label:<10}", subsequent_indent=" " * 10)
+    for table in tables(r):
+        lines += ["", *_lines(table)]
+    if r.provenance.options:
+        lines += ["", "Options", "-------"]
+        lines += [f"{clean(key)} = {clean(value)}" for key, value in r.provenance.options.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(table: Table) -> list[str]:
+    left = [h.startswith("<") for h in table.headings]
+    names = [h.removeprefix("<") for h in table.headings]
+    widths = [max(len(row[i]) for row in (names, *table.rows)) for i in range(len(names))]
+    lines = [table.title, "-" * len(table.title)]
+    for row in [names, *table.rows] if any(names) else table.rows:
+        cells = (c.ljust(w) if flush else c.rjust(w) for c, w, flush in zip(row, widths, left, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    for note in table.notes:
+        lines += textwrap.wrap(note, _WIDTH)
+    return lines
