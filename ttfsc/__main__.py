@@ -1,0 +1,5 @@
+"""python -m ttfsc."""
+
+from ttfsc.cli import main
+
+main()

@@ -1,0 +1,238 @@
+"""The command line. Thin: every command reads its arguments, calls the library, and says what came out.
+
+Exit codes: 0 fine, 1 rejected or differs, 2 wrong usage, 3 internal error.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from ttfsc import __version__
+from ttfsc.console import print_faults
+from ttfsc.ir import TtfsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+REJECTED, INTERNAL = 1, 3
+_FILE = click.Path(path_type=Path)
+
+
+class _Sizes(click.ParamType[Any, Any]):
+    """`1x28x28` on the command line."""
+
+    name = "CxHxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        parts = str(value).split("x")
+        if not all(p.isdigit() and int(p) > 0 for p in parts):
+            self.fail(f"{value!r} is not a shape such as 1x28x28", param, ctx)
+        return tuple(map(int, parts))
+
+
+class _Range(click.ParamType[Any, Any]):
+    """`0..255` on the command line."""
+
+    name = "LOW..HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        low, dots, high = str(value).partition("..")
+        if not (dots and low.removeprefix("-").isdigit() and high.removeprefix("-").isdigit() and int(low) < int(high)):
+            self.fail(f"{value!r} is not a range such as 0..255", param, ctx)
+        return int(low), int(high)
+
+
+class _Names(click.ParamType[Any, Any]):
+    """`c,noc,report` on the command line."""
+
+    name = "A,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(v.strip() for v in str(value).split(",") if v.strip()) if isinstance(value, str) else value
+
+
+def _source_options(command: F) -> F:
+    for option in (
+        click.option("--input-scale", type=float, help="What one integer step of the input is in the source model."),
+        click.option("--input-range", type=_Range(), help="Integers the input may hold, such as 0..255."),
+        click.option("--input-shape", type=_Sizes(), help="Shape of one input where the model does not tell."),
+        click.option("--weights", type=_FILE, help="Weights as .safetensors, for file.py:factory."),
+    ):
+        command = option(command)
+    return command
+
+
+def _source(model: str, options: dict[str, Any]) -> Any:
+    from ttfsc.models import Source
+
+    keys = ("weights", "input_shape", "input_range", "input_scale")
+    return Source(model, **{key: options[key] for key in keys})
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def main_group() -> None:
+    """ttfsc: a trained time-to-first-spike network becomes running C, core mapping files and an energy report."""
+
+
+@main_group.command("compile")
+@click.argument("model")
+@click.option("-o", "--output", type=_FILE, required=True, help="Folder to make.")
+@click.option("--target", "targets", type=_Names(), default="c,noc,report", show_default=True)
+@click.option("--arch", default="canmore-22nm", show_default=True, help="A chip (`ttfsc targets`) or its TOML file.")
+@click.option("--bits", type=int, default=0, help="Weight width, 2..8.  [default: as trained, else 4]")
+@click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
+@click.option("--method", type=click.Choice(["max", "percentile", "mse"]), default="mse", show_default=True,
+              help="How ranges are chosen that training did not fix.")  # fmt: skip
+@click.option("--partition", type=click.Choice(["tile", "feature"]), default="tile", show_default=True)
+@click.option("--pipeline", default="", help="Passes to run instead of the default ones.")
+@click.option("--calib", type=_FILE, help="X.npz to choose activation ranges on.")
+@click.option("--inputs", type=_FILE, help="X.npz to verify and measure on.  [default: the --calib inputs]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--verify/--no-verify", "check", default=True, help="Compare all engines on the inputs.")
+@click.option("--overwrite", is_flag=True, help="Replace a folder that ttfsc made before.")
+@_source_options
+def compile_command(model: str, output: Path, overwrite: bool, check: bool, **given: Any) -> None:
+    """Compile MODEL (x.ttfs, x.pt2, file.py:factory) into a folder, and prove that it is the same function."""
+    from ttfsc.commands import compile_to_folder
+
+    compile_to_folder(_source(model, given), output, given, overwrite=overwrite, check=check)
+
+
+@main_group.command("check")
+@click.argument("model")
+@click.option("--arch", default="canmore-22nm", show_default=True)
+@_source_options
+def check_command(model: str, arch: str, **given: Any) -> None:
+    """Import MODEL only; every unsupported op and broken rule at once."""
+    from ttfsc.commands import check_model
+
+    check_model(_source(model, given), arch)
+
+
+@main_group.command("opt")
+@click.argument("net", required=False, type=_FILE)
+@click.option("-p", "--pipeline", default="", help="Passes: 'fold-avgpool,quantize{bits=4,ticks=16}'.")
+@click.option("-o", "--output", type=_FILE, help="Where the resulting .ttfs (and its .npz) go.")
+@click.option("--calib", type=_FILE, help="X.npz for passes that need sample inputs.")
+@click.option("--arch", default="canmore-22nm", show_default=True, help="Chip for the mapping passes.")
+@click.option("--print-ir-after-all", is_flag=True, help="Print the net after every pass.")
+@click.option("--time-passes", is_flag=True, help="Print how long every pass took.")
+@click.option("--list-passes", is_flag=True, help="Print the passes and their options.")
+@click.option("--verify-each/--verify-ends", default=True, help="Verify after every pass, or only at the ends.")
+def opt_command(net: Path | None, list_passes: bool, **given: Any) -> None:
+    """Run passes on a NET.ttfs."""
+    from ttfsc.commands import optimise, print_passes
+
+    if list_passes:
+        print_passes()
+    elif net is None:
+        raise click.UsageError("name the NET.ttfs to work on, or ask for --list-passes")
+    else:
+        optimise(net, **given)
+
+
+@main_group.command("run")
+@click.argument("net", type=_FILE)
+@click.option("--inputs", type=_FILE, required=True, help="X.npz with x [N, ...] and perhaps y [N].")
+@click.option("-o", "--output", type=_FILE, help="Y.npz: label, scores, and with --spikes the ticks of every layer.")
+@click.option("--engine", type=click.Choice(["ir", "c", "noc"]), default="ir", show_default=True)
+@click.option("--spikes", is_flag=True, help="Also store every layer's spike ticks (-1: never).")
+def run_command(net: Path, **given: Any) -> None:
+    """Evaluate a quantised NET.ttfs or compiled DIR on inputs."""
+    from ttfsc.commands import run_inputs
+
+    run_inputs(net, **given)
+
+
+@main_group.command("verify")
+@click.argument("folder", type=_FILE)
+@click.option("--inputs", type=_FILE, required=True, help="X.npz to compare on.")
+@click.option("--model", default=None, help="The source model, to compare its float accuracy as well.")
+@click.option("--noc-inputs", type=int, default=16, show_default=True, help="How many inputs the mapped cores execute.")
+@_source_options
+def verify_command(folder: Path, inputs: Path, model: str | None, noc_inputs: int, **given: Any) -> None:
+    """Run the same inputs through interpreter, compiled C and mapped cores: equal, or the first spike that differs."""
+    from ttfsc.commands import verify_folder
+
+    verify_folder(folder, inputs, None if model is None else _source(model, given), noc_inputs)
+
+
+@main_group.command("report")
+@click.argument("folder", type=_FILE)
+@click.option("--html", type=_FILE, help="Write the page there.")
+@click.option("--json", "json_file", type=_FILE, help="Write the figures there.")
+def report_command(folder: Path, html: Path | None, json_file: Path | None) -> None:
+    """Print the report of a compiled folder."""
+    from ttfsc.commands import show_report
+
+    show_report(folder, html, json_file)
+
+
+@main_group.command("inspect")
+@click.argument("file", type=_FILE)
+def inspect_command(file: Path) -> None:
+    """Say what is in FILE: a net, arrays, weights, or a compiled folder."""
+    from ttfsc.commands import inspect_file
+
+    inspect_file(file)
+
+
+@main_group.command("explain")
+@click.argument("code")
+def explain_command(code: str) -> None:
+    """Explain an error CODE: 7 or TTFS007."""
+    from ttfsc.ir.codes import CODES
+
+    digits = code.upper().removeprefix("TTFS")
+    if not digits.isdigit() or int(digits) not in CODES:
+        raise click.UsageError(f"there is no code {code}; codes go from TTFS001 to TTFS{max(CODES):03d}")
+    found = CODES[int(digits)]
+    click.echo(f"TTFS{int(digits):03d}: {found.title}\n\n{found.explanation}")
+
+
+@main_group.command("supported-ops")
+def supported_ops_command() -> None:
+    """List what frontends understand."""
+    from ttfsc.frontends import supported_ops
+
+    for row in supported_ops():
+        click.echo(f"{row.name:32} {row.kind:10} {row.notes}")
+
+
+@main_group.command("targets")
+def targets_command() -> None:
+    """List the chips that ttfsc knows."""
+    from ttfsc.commands import print_targets
+
+    print_targets()
+
+
+@main_group.command("version")
+def version_command() -> None:
+    """Versions of ttfsc and of what it uses here."""
+    from ttfsc.commands import print_versions
+
+    print_versions(__version__)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        main_group(prog_name="ttfsc", standalone_mode=False)
+    except TtfsError as e:
+        print_faults(e)
+        sys.exit(REJECTED)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        print("internal error: this is a bug in ttfsc; please report it with the lines above", file=sys.stderr)
+        sys.exit(INTERNAL)
+    sys.exit(0)

@@ -1,0 +1,222 @@
+"""`ttfsc compile`: a printed pipeline, the backends' files, and the proof that they compute the same function."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ttfsc import __version__
+from ttfsc.backends import report as reporting
+from ttfsc.hardware import Chip, load_chip
+from ttfsc.inputs import Samples, random_samples
+from ttfsc.ir import Array, Fault, Loc, Net, Result, TtfsError, check_stage, codes, save
+from ttfsc.output import write_folder
+from ttfsc.pipeline import Context, Pipeline, default_pipeline
+from ttfsc.verification import Engine, Verification, verify_engines
+
+TARGETS = ("c", "noc", "report")
+DEFAULT_ARCH = "canmore-22nm"
+NOC_INPUTS = 16  # the core-by-core executor is the slow, independent judge: it sees this many inputs
+_KNOWN_ANSWERS = 4  # inputs in the generated self-test
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that shapes the output besides the model."""
+
+    targets: tuple[str, ...] = TARGETS
+    arch: str = DEFAULT_ARCH
+    bits: int = 0  # 0: as trained, else 4
+    ticks: int = 0  # 0: as trained, else 16
+    method: str = "mse"
+    partition: str = "tile"
+    pipeline: str = ""  # "": the default one
+    seed: int = 0
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with them, all at once."""
+        rules = [
+            (self.bits == 0 or 2 <= self.bits <= 8, f"--bits {self.bits}: must be 2..8"),
+            (self.ticks == 0 or 2 <= self.ticks <= 64, f"--ticks {self.ticks}: must be 2..64"),
+            (bool(self.targets), f"--target names nothing; choose from {', '.join(TARGETS)}"),
+            (self.seed >= 0, f"--seed {self.seed}: must not be negative"),
+        ]
+        facts = [fact for holds, fact in rules if not holds]
+        unknown = [t for t in self.targets if t not in TARGETS]
+        facts += [f"--target {t}: there is no such target; choose from {', '.join(TARGETS)}" for t in unknown]
+        return [Fault(codes.OPTION, Loc("ttfsc compile"), "", fact) for fact in facts]
+
+    @property
+    def needs_chip(self) -> bool:
+        """Whether the net is mapped: mapping files and the report's traffic need cores."""
+        return "noc" in self.targets or "report" in self.targets
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled network: the files of its folder, and what was found out on the way."""
+
+    net: Net
+    chip: Chip | None
+    files: dict[str, bytes]
+    options: dict[str, Any]
+    verification: Verification
+    report: reporting.Report | None = None
+
+    def write(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Write the output folder, whole or not at all."""
+        write_folder(folder, self.files, self.options, overwrite=overwrite)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The generated C on this machine. Raises TtfsError when `c` is no target or no compiler is here."""
+        if "c" not in self.options["targets"]:
+            raise TtfsError.one(codes.OPTION, "was compiled without target c: there is nothing to run", subject="engine")
+        return c_engine(part_of(self.files, "c"))
+
+    def run(self, x: Array) -> Result:
+        """Evaluate x [N, *input shape], integers, with the generated C: labels, scores and every spike."""
+        return self.engine(x)
+
+
+def compile_net(
+    net: Net,
+    options: Options = Options(),
+    *,
+    calibration: Array | None = None,
+    samples: Samples | None = None,
+    check: bool = True,
+    say: Say = lambda _: None,
+) -> Compiled:
+    """Lower a net and emit every target.
+
+    calibration: integer inputs for activation ranges, where the source has none of its own.
+    samples: inputs on which the engines are compared and spikes are counted; without them a few random ones are
+        compared and nothing is counted.
+    check: compare the engines; without it the verification says that it was not done.
+    Raises TtfsError; nothing is written before `Compiled.write`.
+    """
+    faults = options.faults()
+    if faults:
+        raise TtfsError(faults)
+    chip = load_chip(options.arch) if options.needs_chip else None
+    pipeline = Pipeline.parse(options.pipeline or _default(options))
+    say(f"pipeline: {pipeline}")
+    net = pipeline.run(net, Context(calibration=calibration, chip=chip))
+    check_stage(net, "mapped" if options.needs_chip else "quantized")
+    judges = samples if samples is not None else random_samples(net, _KNOWN_ANSWERS, options.seed)
+
+    files = net_files(net)
+    if "c" in options.targets:
+        from ttfsc.backends.c import emit as emit_c
+
+        say("emitting C")
+        files |= _below("c", emit_c(net, samples=judges.x[:_KNOWN_ANSWERS]))
+    if "noc" in options.targets:
+        from ttfsc.backends.noc import emit as emit_noc
+
+        assert chip is not None
+        say("emitting mapping files")
+        files |= _below("noc", emit_noc(net, chip))
+
+    meter = reporting.Meter(net) if samples is not None and "report" in options.targets else None
+    verification = verify_files(net, files, judges, meter=meter, check=check)
+    verification.raise_if_different()
+    shown = {
+        "targets": list(options.targets), "arch": chip.name if chip else None, "pipeline": str(pipeline),
+        "seed": options.seed, "samples": judges.source,
+    }  # fmt: skip
+    report = None
+    if "report" in options.targets:
+        assert chip is not None
+        report = reporting.build(
+            net, chip=chip, measured=meter.finish() if meter else None, verification=verification.for_report(),
+            provenance=reporting.Provenance("ttfsc", __version__, options={k: str(v) for k, v in shown.items()}),
+        )  # fmt: skip
+        files |= _below("report", reporting.emit(report))
+    return Compiled(net, chip, files, shown, verification, report)
+
+
+def verify_files(
+    net: Net,
+    files: Mapping[str, bytes],
+    judges: Samples,
+    *,
+    meter: reporting.Meter | None = None,
+    check: bool = True,
+    noc_inputs: int = NOC_INPUTS,
+) -> Verification:
+    """Compare interpreter, compiled C and mapped cores on the judges; what cannot be compared is listed with the reason.
+
+    meter: counts spikes on the way, since every input passes through the interpreter anyhow.
+    """
+    engines, not_run = dict[str, tuple[Engine, int]](), dict[str, str]()
+    makers: dict[str, tuple[str, Callable[[dict[str, bytes]], Engine], int]] = {
+        "c": ("C", c_engine, len(judges)),
+        "noc": ("mapped cores", noc_engine, noc_inputs),
+    }
+    for target, (name, make, limit) in makers.items():
+        part = part_of(files, target)
+        if not part:
+            not_run[name] = f"{target} is not among the targets"
+        elif not check:
+            not_run[name] = "switched off by --no-verify"
+        else:
+            try:
+                engines[name] = (make(part), limit)
+            except TtfsError as e:
+                if any(f.code != codes.TOOL for f in e.faults):
+                    raise
+                not_run[name] = "; ".join(f.fact for f in e.faults)
+
+    def count(result: Result, start: int) -> None:
+        if meter is not None:
+            rows = slice(start, start + len(result.labels))
+            meter.add(judges.x[rows], result, None if judges.y is None else judges.y[rows])
+
+    if not engines and meter is None:
+        return Verification(not_run=not_run)
+    verification = verify_engines(net, judges.x, engines, each=count)
+    verification.not_run |= not_run
+    return verification
+
+
+def part_of(files: Mapping[str, bytes], target: str) -> dict[str, bytes]:
+    """The files below `target/`, without that prefix."""
+    return {name.removeprefix(f"{target}/"): data for name, data in files.items() if name.startswith(f"{target}/")}
+
+
+def net_files(net: Net) -> dict[str, bytes]:
+    """net.ttfs and net.npz as bytes."""
+    with TemporaryDirectory() as folder:
+        save(net, Path(folder) / "net.ttfs")
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def c_engine(files: dict[str, bytes]) -> Engine:
+    """The generated C, compiled by this machine's compiler. Raises TtfsError (TOOL) where there is none."""
+    from ttfsc.backends.c.engine import Engine as CEngine
+
+    return CEngine(files).run
+
+
+def noc_engine(files: dict[str, bytes]) -> Engine:
+    """The mapped network, executed core by core from its mapping files alone."""
+    from ttfsc.backends import noc
+
+    image = noc.load(files)
+    return lambda x: noc.run(image, x)
+
+
+def _below(target: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"{target}/{name}": data for name, data in files.items()}
+
+
+def _default(options: Options) -> str:
+    return default_pipeline(
+        bits=options.bits, ticks=options.ticks, method=options.method,
+        partition=options.partition if options.needs_chip else None,
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""From what a user names on the command line to a Net: text, torch, or a compiled folder."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttfsc.ir import Fault, Loc, Net, Shape, TtfsError, codes, is_integer, load
+from ttfsc.output import read_folder
+
+_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which model, and what it does not say itself."""
+
+    model: str  # x.ttfs, x.pt2, x.onnx, file.py:factory, or a folder made by `ttfsc compile`
+    weights: Path | None = None
+    input_shape: Shape | None = None
+    input_range: tuple[int, int] | None = None
+    input_scale: float | None = None
+
+
+def load_model(source: Source) -> Net:
+    """The net that `source` names. Raises TtfsError with everything that is wrong with it."""
+    model = source.model
+    path = Path(model)
+    if path.suffix == ".ttfs" or path.is_dir():
+        _refuse_options(source)
+        return load_compiled(path) if path.is_dir() else load(path)
+    if path.suffix == ".pt2" or ".py:" in model:
+        _need_torch(model)
+        from ttfsc.frontends.torch_load import load_torch
+
+        return load_torch(
+            model, weights=source.weights, input_shape=source.input_shape,
+            input_range=source.input_range, input_scale=source.input_scale,
+        )  # fmt: skip
+    loc = Loc(model)
+    if path.suffix in _PICKLES:
+        fact = (
+            "pickles can run any code and are never loaded; save the weights with safetensors.torch.save_file and name "
+            "the network as file.py:factory with --weights, or export it with torch.export.save as .pt2"
+        )
+        raise TtfsError.one(codes.FILE, fact, loc=loc)
+    if path.suffix == ".py":
+        raise TtfsError.one(codes.FILE, f"name the function that builds the network: {model}:factory", loc=loc)
+    known = "x.ttfs, x.pt2, file.py:factory, or a folder made by `ttfsc compile`"
+    raise TtfsError.one(codes.FILE, f"is no model that ttfsc reads; it reads {known}", loc=loc)
+
+
+def load_compiled(folder: Path) -> Net:
+    """The net of an output folder, after every file of the folder has been checked against its hash."""
+    read_folder(folder)
+    return load(folder / "net.ttfs")
+
+
+def need_integer(net: Net, what: str) -> Net:
+    """The net, or TtfsError: only quantised nets have exact spike times."""
+    if not is_integer(net):
+        fact = f"is not quantised, so it cannot be {what}: run `ttfsc compile`, or `ttfsc opt -p quantize`"
+        raise TtfsError.one(codes.STAGE, fact, subject=f"net @{net.name}")
+    return net
+
+
+def _refuse_options(source: Source) -> None:
+    given = {
+        "--weights": source.weights, "--input-shape": source.input_shape,
+        "--input-range": source.input_range, "--input-scale": source.input_scale,
+    }  # fmt: skip
+    fact = "is for torch models; a .ttfs net has it inside"
+    faults = [Fault(codes.OPTION, Loc(source.model), name, fact) for name, value in given.items() if value is not None]
+    if faults:
+        raise TtfsError(faults)
+
+
+def _need_torch(model: str) -> None:
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        fact = f"needs {' and '.join(missing)}, which is not installed: pip install 'ttfsc[torch]'"
+        raise TtfsError.one(codes.TOOL, fact, loc=Loc(model))
