@@ -1,11 +1,14 @@
 """The array pool beside a net: immutable, content-hashed, stored as one .npz; nothing from outside is trusted."""
 
 import hashlib
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
-from typing import IO, Any, NewType
+from typing import Any, NewType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +19,16 @@ from ttfsc.ir.faults import Fault, Loc, TtfsError
 Const = NewType("Const", str)
 Array = npt.NDArray[Any]
 
-DTYPES = {"i1": np.int8, "u1": np.uint8, "i2": np.int16, "u2": np.uint16, "i4": np.int32, "i8": np.int64}
-DTYPES_REAL = {"f4": np.float32, "f8": np.float64}
 MAX_BYTES = 8 << 30  # a pool larger than this is refused before anything is read
+_SLACK, _RATIO = 64 << 20, 100  # and so is one that unpacks to more than 64 MiB plus 100 times its file
+
+_HEADER = re.compile(  # what numpy writes; nothing else is evaluated, so nothing else can surprise
+    r"\{'descr': '([<>|=][a-zA-Z][0-9]{0,4})', 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18}(?:, ?)?)*)\), ?\} *\n?"
+)
+_BROKEN = (  # everything that zipfile and zlib raise on hostile bytes
+    ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OverflowError, MemoryError,
+    zlib.error, struct.error,
+)  # fmt: skip
 
 
 class Arrays(Mapping[Const, Array]):
@@ -32,9 +42,7 @@ class Arrays(Mapping[Const, Array]):
         if isinstance(items, Arrays):
             self._digests.update(items._digests)
         for name, array in (items or {}).items():
-            kept = array if not array.flags.writeable else np.ascontiguousarray(array).copy()
-            kept.flags.writeable = False
-            self._items[name] = kept
+            self._items[name] = _frozen(array)
 
     def __getitem__(self, name: Const) -> Array:
         return self._items[name]
@@ -63,16 +71,14 @@ class Arrays(Mapping[Const, Array]):
         if name not in self._digests:
             array = self._items[name]
             h = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-            h.update(np.ascontiguousarray(array).data)
+            h.update(np.asarray(array, order="C").data)
             self._digests[name] = h.hexdigest()
         return self._digests[name]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Arrays):
             return NotImplemented
-        return set(self) == set(other) and all(
-            self[n] is other[n] or self.digest(n) == other.digest(n) for n in self
-        )
+        return set(self) == set(other) and all(self[n] is other[n] or self.digest(n) == other.digest(n) for n in self)
 
     def __hash__(self) -> int:
         return hash(frozenset(self._items))
@@ -81,20 +87,33 @@ class Arrays(Mapping[Const, Array]):
 EMPTY = Arrays()
 
 
+def _frozen(array: Array) -> Array:
+    """The array in native byte order, unable to change: itself where that is certain, else a copy."""
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    owner: object = native.base
+    safe = owner is None or isinstance(owner, bytes) or (isinstance(owner, np.ndarray) and not owner.flags.writeable)
+    if native.flags.writeable or not safe:
+        native = np.array(native, order="C")
+        native.flags.writeable = False
+    return native
+
+
 def save_npz(path: Path, arrays: Mapping[Const, Array]) -> None:
     """Write the pool; the same arrays give the same bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in sorted(arrays):
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
+            info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3
             with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+                np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), (1, 0), allow_pickle=False)
 
 
 def load_npz(path: Path, *, max_bytes: int = MAX_BYTES) -> Arrays:
     """Read a pool from a file that may be damaged or hostile.
 
-    Raises TtfsError: missing, not a zip of .npy files, truncated, pickled objects, or larger unpacked than max_bytes.
+    Raises TtfsError naming file and array: missing, not a zip of .npy files, truncated, pickled objects, a name given
+    twice, or too large unpacked (max_bytes, and 64 MiB plus 100 times the file). Memory stays within what the archive
+    declares for its members: nothing is allocated on the word of an array's header.
     """
     loc = Loc(str(path))
     if not path.is_file():
@@ -102,49 +121,66 @@ def load_npz(path: Path, *, max_bytes: int = MAX_BYTES) -> Arrays:
     items, faults = dict[Const, Array](), list[Fault]()
     try:
         with zipfile.ZipFile(path) as archive:
-            total = sum(info.file_size for info in archive.infolist())
-            if total > max_bytes:
-                raise TtfsError.one(
-                    codes.DAMAGED, f"unpacks to {total} bytes, more than the {max_bytes} allowed", loc=loc
-                )
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
+            members = archive.infolist()
+            total, largest = sum(m.file_size for m in members), max(members, key=_size, default=None)
+            allowed = min(max_bytes, _SLACK + _RATIO * path.stat().st_size)
+            if largest is not None and total > allowed:
+                fact = f"the file unpacks to {total} bytes, more than the {allowed} allowed for its size"
+                raise TtfsError.one(codes.DAMAGED, fact, loc=loc, subject=f"@{_name(largest)}")
+            for info in members:
                 try:
-                    with archive.open(info) as member:
-                        items[Const(name)] = _read_member(member, info.file_size)
-                except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as e:
-                    faults.append(Fault(codes.DAMAGED, loc, f"@{name}", f"not a readable array: {_first_line(e)}"))
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as e:
+                    if _name(info) in items:
+                        raise ValueError("stands twice in the file")
+                    items[_name(info)] = _read_member(archive, info)
+                except _BROKEN as e:
+                    fact = f"not a readable array: {_first_line(e)}"
+                    faults.append(Fault(codes.DAMAGED, loc, f"@{_name(info)}", fact))
+    except _BROKEN as e:
         raise TtfsError.one(codes.DAMAGED, f"not a readable .npz: {_first_line(e)}; write it again", loc=loc) from e
     if faults:
         raise TtfsError(faults)
     return Arrays(items)
 
 
-def _read_member(member: IO[bytes], size: int) -> Array:
-    """One .npy member; its header must promise no more bytes than the member has, so nothing is allocated on its word."""
-    version = np.lib.format.read_magic(member)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if read is None:
-        raise ValueError(f"unknown .npy version {version}")
-    shape, fortran, dtype = read(member)
-    if dtype.hasobject or dtype.kind not in "iufb":
-        raise ValueError(f"number type {dtype} is not allowed")
-    if any(n < 0 for n in shape):
-        raise ValueError(f"negative dimension in {shape}")
-    count = 1
-    for n in shape:
-        count *= n
-    if count * dtype.itemsize > size:
-        raise ValueError(f"header promises {count * dtype.itemsize} bytes, the member has {size}")
-    try:
-        data = member.read(count * dtype.itemsize)
-    except zlib.error as e:
-        raise ValueError(str(e)) from e
-    if len(data) < count * dtype.itemsize:
-        raise ValueError("truncated")
+def _name(info: zipfile.ZipInfo) -> Const:
+    return Const(info.filename.removesuffix(".npy"))
+
+
+def _size(info: zipfile.ZipInfo) -> int:
+    return info.file_size
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+    """One .npy member. Its header must promise exactly the bytes that the archive says the member has."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"compression method {info.compress_type} is not allowed")
+    with archive.open(info) as member:
+        magic = member.read(8)
+        if magic[:6] != b"\x93NUMPY" or magic[6:7] not in (b"\1", b"\2", b"\3"):
+            raise ValueError("it does not begin as an .npy file does")
+        width = 2 if magic[6] == 1 else 4
+        length = int.from_bytes(member.read(width), "little")
+        if length > 1 << 16:
+            raise ValueError(f"its header claims {length} bytes")
+        match = _HEADER.fullmatch(member.read(length).decode("latin-1"))
+        if match is None:
+            raise ValueError("its header is not one of a plain array")
+        dtype, shape = _number_type(match[1]), tuple(int(n) for n in re.findall(r"[0-9]{1,18}", match[3]))
+        size = prod(shape) * dtype.itemsize
+        held = info.file_size - len(magic) - width - length
+        if size != held:
+            raise ValueError(f"its header promises {size} bytes, the member has {held}")
+        data = member.read(size)
+        if len(data) < size or member.read(1):  # the second read makes zipfile compare the checksum
+            raise ValueError("its data is truncated")
     array = np.frombuffer(data, dtype)
-    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    return array.reshape(shape[::-1]).T if match[2] == "True" else array.reshape(shape)
+
+
+def _number_type(descr: str) -> np.dtype[Any]:
+    if descr[1:] not in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "b1"):
+        raise ValueError(f"number type {descr} is not allowed" + (": it holds pickled objects" if "O" in descr else ""))
+    return np.dtype(descr)
 
 
 def _first_line(e: BaseException) -> str:

@@ -21,10 +21,10 @@ OpT = TypeVar("OpT", bound=Op)
 class Builder:
     """Collects ops in order. Windows follow from the operands; `ticks` is their length (1 in real nets).
 
-        b = Builder("mnist")
-        b.add(Input(name="in", type=Analog((1, 28, 28), 0, 255), scale=1 / 255))
-        b.add(Conv2d(name="c1.v", type=OPEN, x=Ref("in"), w=b.array("c1.w", w)))
-        b.add(Fire(name="c1", type=OPEN, v=Ref("c1.v"), theta=b.array("c1.theta", theta)))
+    b = Builder("mnist")
+    b.add(Input(name="in", type=Analog((1, 28, 28), 0, 255), scale=1 / 255))
+    b.add(Conv2d(name="c1.v", type=OPEN, x=Ref("in"), w=b.array("c1.w", w)))
+    b.add(Fire(name="c1", type=OPEN, v=Ref("c1.v"), theta=b.array("c1.theta", theta)))
     """
 
     def __init__(self, name: str, *, ticks: int = 1) -> None:

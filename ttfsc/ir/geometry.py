@@ -17,9 +17,7 @@ def conv_out(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], dilation: Sequence[int]
 ) -> tuple[int, int]:
     """Output height and width of a convolution; pad is top, left, bottom, right. May be < 1: does not fit."""
-    h, w = (
-        (n + pad[a] + pad[a + 2] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a, n in enumerate(size)
-    )
+    h, w = ((n + pad[a] + pad[a + 2] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a, n in enumerate(size))
     return h, w
 
 

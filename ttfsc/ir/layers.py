@@ -115,19 +115,19 @@ def _links(net: Net, op: Op) -> tuple[tuple[Link, ...], Grid]:
             return _links(net, net.by_name[op.x])
         case Add():
             branches = [_links(net, net.by_name[x]) for x in op.xs]
-            return tuple(link for links, _ in branches for link in links), branches[0][1]
+            # a flattened convolution and a dense branch share neurons: the grid is the convolution's
+            grid = max((grid for _, grid in branches), key=lambda g: g[1] * g[2])
+            return tuple(link for links, _ in branches for link in links), grid
         case Conv2d() | Dense():
             grid = grid_of(op.type.shape)
-            source, pools, operand = _source(net, op.x)
-            link = Link(
-                source.name, grid_of(source.type.shape), pools, op, operand, grid, net.arrays[op.w].shape
-            )
+            source, pools, operand = source_of(net, op.x)
+            link = Link(source.name, grid_of(source.type.shape), pools, op, operand, grid, net.arrays[op.w].shape)
             return (link,), grid
         case _:
             raise AssertionError(f"{op.subject} in a potential's way: the net is not canonical")
 
 
-def _source(net: Net, name: str) -> tuple[Op, tuple[MaxPool, ...], Shape]:
+def source_of(net: Net, name: str) -> tuple[Op, tuple[MaxPool, ...], Shape]:
     """Back from a synapse's operand to the neurons or pixels, the max pools on the way, the operand's unflattened shape."""
     op, pools = net.by_name[name], list[MaxPool]()
     shape = op.type.shape
@@ -139,4 +139,3 @@ def _source(net: Net, name: str) -> tuple[Op, tuple[MaxPool, ...], Shape]:
             shape = net.type_of(op.x).shape if len(shape) == 1 else shape
         op = net.by_name[op.x]
     return op, tuple(pools), shape
-

@@ -33,12 +33,12 @@ def _conv(op: Conv2d, x: Floats, w: Floats, size: Pair) -> Floats:
     n, cout, per_group, kh, kw = len(x), w.shape[0], w.shape[1], w.shape[2], w.shape[3]
     padded = pad_with(x, op.pad, 0)
     taps = [(i, j) for i in range(kh) for j in range(kw)]
-    if per_group == 1:  # depthwise: a product per tap beats a matrix product per channel
-        repeat = cout // op.groups
-        out = np.zeros((n, cout, *size), x.dtype)
+    if per_group == 1 and op.groups > 1:  # depthwise: a product per tap beats a matrix product per channel
+        split = w.reshape(op.groups, cout // op.groups, kh, kw, 1, 1)
+        out = np.zeros((n, op.groups, cout // op.groups, *size), x.dtype)
         for i, j in taps:
-            out += np.repeat(_tap(padded, op, i, j, size), repeat, axis=1) * w[:, 0, i, j][:, None, None]
-        return out
+            out += _tap(padded, op, i, j, size)[:, :, None] * split[:, :, i, j]
+        return out.reshape(n, cout, *size)
     columns = np.empty((x.shape[1], kh * kw, n, *size), x.dtype)
     for t, (i, j) in enumerate(taps):
         columns[:, t] = _tap(padded, op, i, j, size).swapaxes(0, 1)
@@ -68,8 +68,10 @@ def pool_sum(x: Floats, kernel: Pair, stride: Pair, pad: Quad) -> Floats:
     return out
 
 
-def pool_max(op: MaxPool, x: Array, floor: float) -> Array:
-    """Largest value of each window; `floor` fills the padding and must not exceed any value."""
+def pool_max(op: MaxPool, x: Array, floor: float | None = None) -> Array:
+    """Largest value of each window. Padding never wins: every window holds a value, none is below `floor`."""
+    if floor is None:
+        floor = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
     size = (op.type.shape[1], op.type.shape[2])
     need = [(size[a] - 1) * op.stride[a] + op.kernel[a] - x.shape[a + 2] - op.pad[a] for a in (0, 1)]
     padded = pad_with(x, (op.pad[0], op.pad[1], max(need[0], 0), max(need[1], 0)), floor)

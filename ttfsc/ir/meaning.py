@@ -15,37 +15,42 @@ from ttfsc.ir import codes
 from ttfsc.ir.arrays import Array, Const
 from ttfsc.ir.bounds import Bounds, bounds_of
 from ttfsc.ir.faults import TtfsError
-from ttfsc.ir.linear import Floats, pool_max, pool_sum, synapses
+from ttfsc.ir.linear import Floats, pool_max, synapses
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import (
-    Add, AvgPool, BatchNorm, Conv2d, Decode, Dense, Encode, Fire, Flatten, Identity, Input, MaxPool, Op,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv2d,
+    Decode,
+    Dense,
+    Encode,
+    Fire,
+    Flatten,
+    Identity,
+    Input,
+    MaxPool,
+    Op,
 )  # fmt: skip
 from ttfsc.ir.types import Analog, Potential, Scores, Spikes, show_shape
+from ttfsc.ir.values import (
+    FloatType,
+    Membrane,
+    Stream,
+    Value,
+    added,
+    as_array,
+    as_image,
+    each,
+    last,
+    mean,
+    stream,
+    when,
+)
 
+_EXACT = 2**47  # sums below this are exact in float64, and in int64 even times a Q0.15 leak
 NEVER = -1  # a tick that is none, where ticks are handed out
-FloatType = type[np.float32] | type[np.float64]
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Membrane:
-    """Windowed potential: V(n) = s + w n. Each [N, *shape]; w is None where nothing rises."""
-
-    s: Floats
-    w: Floats | None = None
-
-    def at(self, n: float) -> Floats:
-        return self.s if self.w is None else self.s + self.w * self.s.dtype.type(n)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Streaming potential: v[n] is V at tick n of the window; [T, N, *shape]."""
-
-    v: Floats
-
-
-Value = Array | Membrane | Stream
 
 
 @dataclass(frozen=True)
@@ -66,17 +71,32 @@ def ticks_of(x: Array, window: Spikes) -> npt.NDArray[np.int32]:
 
 
 def is_integer(net: Net) -> bool:
-    """Whether the net has been quantised: its synapses hold integers."""
-    ops = [op for op in net.ops if isinstance(op, Conv2d | Dense)]
-    return bool(ops) and all(np.issubdtype(net.arrays[op.w].dtype, np.integer) for op in ops)
+    """Whether the net has been quantised: its weights, thresholds and tables are integers (verify: all or none)."""
+    ruling = [c for op in net.ops for c in _ruling(op)]
+    return bool(ruling) and all(net.arrays[c].dtype.kind == "i" for c in ruling)
 
 
-def run(net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256, progress: Progress | None = None) -> Result:
+def _ruling(op: Op) -> tuple[Const, ...]:
+    match op:
+        case Conv2d() | Dense():
+            return (op.w,)
+        case Fire(theta=None):
+            return ()
+        case Fire(theta=str(const)) | Decode(table=str(const)):
+            return (Const(const),)
+        case _:
+            return ()
+
+
+def run(
+    net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256, progress: Progress | None = None
+) -> Result:
     """Evaluate a verified net on x [N, *input shape], integers in the input's declared range.
 
     keep: names of the layers whose spikes to return (default: every fire and encode).
     progress: called with the number of inputs done after every batch.
-    Raises TtfsError for inputs of a wrong shape, type or range.
+    Raises TtfsError for inputs of a wrong shape, type or range, and for a net whose sums could leave 47 bits
+    (prove-widths refuses those at 32).
     """
     parts = list[Result]()
     for part in run_batches(net, x, keep=keep, batch=batch):
@@ -94,6 +114,7 @@ def run(net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int =
 def run_batches(net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256) -> Iterator[Result]:
     """`run`, a batch at a time: whole test sets need not fit in memory with all their spikes."""
     check_input(net, x)
+    x = x.view(np.uint8) if x.dtype.kind == "b" else x
     meaning = _Meaning(net)
     for i in range(0, len(x), batch):
         yield meaning(x[i : i + batch], keep)
@@ -107,7 +128,9 @@ def check_input(net: Net, x: Array) -> None:
         raise TtfsError.one(codes.INPUT, fact, subject=subject)
     if len(x) == 0:
         raise TtfsError.one(codes.INPUT, "x holds no samples", subject=subject)
-    if is_integer(net) and x.dtype.kind not in "iub":
+    if x.dtype.kind not in "iubf":
+        raise TtfsError.one(codes.INPUT, f"x is {x.dtype}, must be numbers", subject=subject)
+    if is_integer(net) and x.dtype.kind == "f":
         fact = f"x is {x.dtype}; a quantised net takes integers, the source value divided by scale={net.input.scale}"
         raise TtfsError.one(codes.INPUT, fact, subject=subject)
     if not np.isfinite(x).all():
@@ -147,23 +170,25 @@ class _Meaning:
     def evaluate(self, op: Op, x: Array, values: dict[str, Value]) -> Value:
         match op:
             case Input():
-                return x if self.integer or isinstance(op.type, Spikes) else x.astype(np.float32) * np.float32(op.scale)
+                if self.integer:
+                    return x
+                return x.astype(np.float32) * np.float32(op.scale if isinstance(op.type, Analog) else 1)
             case Encode():
-                return self.encode(op, _array(values[op.x]))
+                return self.encode(op, as_array(values[op.x]))
             case Conv2d() | Dense():
-                return self.synapse(op, _array(values[op.x]))
+                return self.synapse(op, values[op.x])
             case Add():
-                return _added([values[ref] for ref in op.xs])
+                return added([values[ref] for ref in op.xs], self.exact(op.name))
             case Identity():
                 return values[op.x]
             case BatchNorm():
                 return self.batchnorm(op, values[op.x])
             case AvgPool():
-                return _mean(op, _array(values[op.x]))
+                return as_image(values[op.x]).then(lambda a: mean(op, a))
             case MaxPool():
-                return _largest(op, _array(values[op.x]), self.net.type_of(op.x))
+                return pool_max(op, as_array(values[op.x]))
             case Flatten():
-                return _each(values[op.x], len(op.type.shape), lambda a, lead: a.reshape(*a.shape[:lead], -1))
+                return each(values[op.x], len(op.type.shape), lambda a, lead: a.reshape(*a.shape[:lead], -1))
             case Fire():
                 return self.fire(op, values[op.v])
             case _:
@@ -174,45 +199,54 @@ class _Meaning:
         a = self.net.arrays[name].astype(dtype)
         return a if a.ndim == ndim else a.reshape(-1, *[1] * (ndim - 1))
 
-    def exact(self, name: str, *others: Array) -> FloatType:
-        """The smallest float type that adds this potential's integers exactly."""
+    def exact(self, name: str) -> FloatType:
+        """The smallest float type that adds this potential's integers exactly, in any order."""
         if not self.integer:
             return np.float32
-        largest = max(self.bounds[name].largest, *(int(np.abs(a).max(initial=0)) for a in others), 0)
-        assert largest < 2**53, f"%{name} reaches {largest}: prove-widths refuses such a net"
+        largest = int(self.bounds[name].terms.max())
+        if largest >= _EXACT:
+            fact = f"its terms can add up to {largest}, far beyond 32 bits: use fewer bits or ticks, or a smaller bias"
+            op = self.net.by_name[name]
+            raise TtfsError.one(codes.WIDTH, fact, loc=op.loc, subject=op.subject)
         return np.float32 if largest < 2**24 else np.float64
 
     def encode(self, op: Encode, x: Array) -> Array:
         t = op.type
         source = self.net.type_of(op.x)
         assert isinstance(t, Spikes) and isinstance(source, Analog)
-        span, x = source.high - source.low, x.astype(np.int64)
-        tick = (2 * (source.high - x) * t.ticks + span) // (2 * span)  # round((1-u) T), half up
-        return _small(t.ticks - tick, t.ticks)
+        span = source.high - source.low
+        if self.integer:
+            tick = (2 * (source.high - x.astype(np.int64)) * t.ticks + span) // (2 * span)  # round((1-u) T), half up
+            return (t.ticks - tick).astype(_small_type(t.ticks))
+        u = np.clip((x / self.net.input.scale - source.low) / span, 0, 1)  # values before quantisation are scaled
+        return (u if t.ticks == 1 else t.ticks - np.floor((1 - u) * t.ticks + 0.5)).astype(np.float32)
 
-    def synapse(self, op: Conv2d | Dense, x: Array) -> Value:
+    def synapse(self, op: Conv2d | Dense, value: Value) -> Value:
         dtype, w, ndim = self.exact(op.name), self.net.arrays[op.w], len(op.type.shape)
         source = self.net.type_of(op.x)
+        image = as_image(value)
         assert isinstance(op.type, Potential)
         constant = self.array(op.bias, ndim, dtype) if op.bias is not None else dtype(0)
         drift = self.array(op.drift, ndim, dtype) if op.drift is not None else None
         if op.type.closes is None:
-            s = synapses(op, x, w, dtype) + constant
+            s = synapses(op, image.value, w, dtype) + constant
             if op.kernel != "ramp":
                 return Membrane(s) if drift is None else Membrane(s, np.broadcast_to(drift, s.shape))
-            slope = synapses(op, (x > 0).astype(dtype), w, dtype)
+            slope = synapses(op, image.linear((image.x > 0).astype(dtype)), w, dtype)
             return Membrane(s, slope if drift is None else slope + drift)
         ticks = op.type.closes - op.type.opens
         frames = list[Floats]()
         v: Floats | None = None
-        current = synapses(op, x, w, dtype) if isinstance(source, Analog) else None
+        current = synapses(op, image.value, w, dtype) if isinstance(source, Analog) else None
+        if image.offset is not None and current is None:
+            constant = constant + synapses(op, image.offset, w, dtype)
         for n in range(ticks):
             if current is not None:
                 arrives = current if n == 0 or op.every else current * 0
             else:
                 at = n - op.delay  # spikes of this tick have the value T - at
-                fired = (x == ticks - at) & (at >= 0)
-                arrives = synapses(op, fired.astype(dtype), w, dtype)
+                fired = (image.x == ticks - at) & (at >= 0)
+                arrives = synapses(op, image.linear(fired.astype(dtype)), w, dtype)
             kept = constant if v is None else self.decayed(op, v) + (0 if drift is None else drift)
             v = arrives + kept
             frames.append(v)
@@ -244,7 +278,8 @@ class _Meaning:
             case Stream():
                 return Stream(value.v * scale + shift)
             case _:
-                return value * scale + shift
+                whole = np.broadcast_to(shift, (1, *op.type.shape))
+                return as_image(value).then(lambda a: a * scale).plus(whole)
 
     def fire(self, op: Fire, value: Value) -> Array:
         t = op.type
@@ -252,14 +287,17 @@ class _Meaning:
         if not self.integer:
             return self.fire_real(op, t, value)
         assert op.theta is not None
-        theta = self.net.arrays[op.theta]
+        dtype = self.exact(op.v)
+        # no membrane reaches the largest magnitude of its terms plus one: thresholds beyond it are cut, exactly
+        beyond = int(self.bounds[op.v].terms.max()) + 1
+        theta = np.clip(self.net.arrays[op.theta].astype(np.int64), -beyond, beyond).astype(dtype)
         theta = theta.reshape(*theta.shape[:-1], *[1] * (len(t.shape) + 1 - theta.ndim), t.ticks)
-        dtype = self.exact(op.v, theta)
-        shape = value.s.shape if isinstance(value, Membrane) else _stream(value).v.shape[1:]
-        x = np.zeros(shape, _small_type(t.ticks))
-        for n in reversed(range(t.ticks)):  # the first tick is written last and so wins
-            v = value.at(n) if isinstance(value, Membrane) else _stream(value).v[n]
-            np.copyto(x, x.dtype.type(t.ticks - n), where=v >= theta[..., n].astype(dtype))
+        shape = value.s.shape if isinstance(value, Membrane) else stream(value).v.shape[1:]
+        x, fired = np.zeros(shape, _small_type(t.ticks)), np.zeros(shape, np.bool_)
+        for n in range(t.ticks):
+            v = value.at(n) if isinstance(value, Membrane) else stream(value).v[n]
+            fired |= v >= theta[..., n]
+            x += fired  # x = closes - t counts the ticks from the spike on
         return np.maximum(x, 1) if op.force_last else x
 
     def fire_real(self, op: Fire, t: Spikes, value: Value) -> Array:
@@ -268,9 +306,9 @@ class _Meaning:
         if isinstance(value, Stream):
             assert theta is not None, "a streaming neuron has a threshold"
             x = np.zeros(value.v.shape[1:], np.float32)
-            for n in reversed(range(t.ticks)):
+            for n in reversed(range(t.ticks)):  # the first tick is written last and so wins
                 np.copyto(x, np.float32(t.ticks - n), where=value.v[n] >= theta)
-            return x
+            return np.maximum(x, 1) if op.force_last else x
         assert isinstance(value, Membrane)
         if theta is None:
             return np.maximum(value.s, 0)
@@ -286,88 +324,18 @@ class _Meaning:
         assert isinstance(t, Scores)
         first = values[op.xs[0]]
         if op.rule == "membrane":
-            scores = _last(first, t.ticks if self.integer else 1)
+            scores = last(first, t.ticks if self.integer else 1)
             return scores.argmax(1), scores.astype(np.int64) if self.integer else scores
-        x = _array(first)
+        x = as_array(first)
         if op.rule == "weighted":
             assert op.table is not None
             table = np.concatenate([np.zeros(1, self.net.arrays[op.table].dtype), self.net.arrays[op.table][::-1]])
-            scores = table.astype(np.int64 if self.integer else np.float32)[x.astype(np.int64)]
+            scores = table.astype(np.int64 if self.integer else np.float32)[np.ceil(x).astype(np.int64)]
             return scores.argmax(1), scores
         best = x == x.max(1, keepdims=True)
-        membrane = np.where(best, _when(values[op.xs[1]], x, t.ticks if self.integer else 1), -np.inf)
+        membrane = np.where(best, when(values[op.xs[1]], x, t.ticks if self.integer else 1), -np.inf)
         return membrane.argmax(1), x
-
-
-def _added(parts: list[Value]) -> Value:
-    if isinstance(parts[0], Stream):
-        return Stream(np.sum([_stream(p).v for p in parts], axis=0))
-    membranes = [p for p in parts if isinstance(p, Membrane)]
-    slopes = [m.w for m in membranes if m.w is not None]
-    kind = np.result_type(*(m.s for m in membranes))
-    s = sum((m.s.astype(kind) for m in membranes[1:]), membranes[0].s.astype(kind))
-    return Membrane(s, sum(slopes[1:], slopes[0]) if slopes else None)
-
-
-def _mean(op: AvgPool, x: Array) -> Array:
-    size = (op.type.shape[1], op.type.shape[2])
-    need = [(size[a] - 1) * op.stride[a] + op.kernel[a] - x.shape[a + 2] - op.pad[a] for a in (0, 1)]
-    pad = (op.pad[0], op.pad[1], max(need[0], 0), max(need[1], 0))
-    return pool_sum(x.astype(np.float32), op.kernel, op.stride, pad) / divisors(op, x.shape[2:])
-
-
-def divisors(op: AvgPool, size: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """[H', W'], what each window of an average pool is divided by (padding counted or not, ceil windows cut short)."""
-    sides = list[npt.NDArray[np.float32]]()
-    for a in (0, 1):
-        starts = np.arange(op.type.shape[a + 1]) * op.stride[a] - op.pad[a]
-        low, high = (-op.pad[a], size[a] + op.pad[a + 2]) if op.count_pad else (0, size[a])
-        sides.append((np.minimum(starts + op.kernel[a], high) - np.maximum(starts, low)).astype(np.float32))
-    return np.outer(sides[0], sides[1]).astype(np.float32)
-
-
-def _largest(op: MaxPool, x: Array, source: object) -> Array:
-    floor = float(np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf) if isinstance(source, Analog) else 0.0
-    return pool_max(op, x, floor)
-
-
-def _last(value: Value, end: float) -> Floats:
-    """V at the window's end."""
-    return value.at(end) if isinstance(value, Membrane) else _stream(value).v[-1]
-
-
-def _when(value: Value, x: Array, ticks: int) -> Floats:
-    """V at each neuron's own spike, or at the window's end where it was silent."""
-    n = ticks - x.astype(np.float64) if not isinstance(value, Stream) else np.minimum(ticks - x.astype(np.int64), ticks - 1)
-    if isinstance(value, Membrane):
-        return value.s if value.w is None else value.s + value.w * n
-    return np.take_along_axis(_stream(value).v, n.astype(np.int64)[None], axis=0)[0]
-
-
-def _each(value: Value, ndim: int, change: Callable[[Array, int], Array]) -> Value:
-    """Apply to every array of a value; `change` gets the number of leading axes that are not the neurons'."""
-    match value:
-        case Membrane():
-            return Membrane(change(value.s, 1), None if value.w is None else change(value.w, 1))
-        case Stream():
-            return Stream(change(value.v, 2))
-        case _:
-            return change(value, 1)
-
-
-def _array(value: Value) -> Array:
-    assert isinstance(value, np.ndarray)
-    return value
-
-
-def _stream(value: Value) -> Stream:
-    assert isinstance(value, Stream)
-    return value
 
 
 def _small_type(ticks: int) -> type[np.uint8] | type[np.int32]:
     return np.uint8 if ticks < 256 else np.int32
-
-
-def _small(x: Array, ticks: int) -> Array:
-    return x.astype(_small_type(ticks))

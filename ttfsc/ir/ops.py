@@ -2,66 +2,29 @@
 
 Printer, parser and verifier are driven by these declarations alone; a new op needs no change elsewhere but in the
 reference meaning (`ttfsc.ir.meaning`). `infer` computes the type that an op's operands give; `faults` yields
-(code, sentence) pairs and never raises, so that all mistakes of a net come out at once.
+(code, sentence) pairs and never raises, so that all mistakes of a net come out at once. What holds for every type
+(sizes, windows) is checked by `ttfsc.ir.verify`, not here.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NewType
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from ttfsc.ir import codes
-from ttfsc.ir.arrays import Array, Arrays, Const
-from ttfsc.ir.faults import NOWHERE, Loc
-from ttfsc.ir.geometry import conv_out, pool_out
-from ttfsc.ir.types import Analog, Potential, Scores, Shape, Spikes, Type, show_shape
+from ttfsc.ir.arrays import Arrays, Const
+from ttfsc.ir.geometry import pool_out
+from ttfsc.ir.op import NO_PAD, ONE, Broken, Op, Pair, Quad, Ref, ShapeError
+from ttfsc.ir.synapse import Conv2d, Dense, Kernel, Rounding, Synapse
+from ttfsc.ir.types import Analog, Potential, Scores, Spikes, Type, show_shape
 
-Ref = NewType("Ref", str)
-Pair = tuple[int, int]
-Quad = tuple[int, int, int, int]  # top, left, bottom, right
-Kernel = Literal["hold", "ramp", "step", "leak"]
-Rounding = Literal["floor", "nearest", "zero"]
 Rule = Literal["membrane", "first_spike", "weighted"]
-Broken = Iterator[tuple[int, str]]
 
-ONE: Pair = (1, 1)
-NO_PAD: Quad = (0, 0, 0, 0)
-
-
-class ShapeError(Exception):
-    """`infer` cannot give a type; the text is the fact to report."""
-
-    def __init__(self, fact: str, code: int = codes.SHAPE) -> None:
-        super().__init__(fact)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Op:
-    """One line of a net: the value `name` of `type`, and where it came from."""
-
-    mnemonic: ClassVar[str] = ""
-    name: str
-    type: Type
-    loc: Loc = field(default=NOWHERE, compare=False)
-
-    def operands(self) -> tuple[Ref, ...]:
-        """Names of the values read, in order."""
-        return ()
-
-    def infer(self, ins: tuple[Type, ...], arrays: Arrays) -> Type:
-        """The type these operands give; raises ShapeError when they give none."""
-        raise ShapeError(f"'{self.mnemonic}' has no operands to infer a type from")
-
-    def faults(self, ins: tuple[Type, ...], arrays: Arrays) -> Broken:
-        """Broken rules beyond `infer`, as (code, sentence)."""
-        return iter(())
-
-    @property
-    def subject(self) -> str:
-        """How messages call this op."""
-        return f"'{self.mnemonic}' %{self.name}"
+__all__ = [
+    "NO_PAD", "ONE", "OPS",
+    "Add", "AvgPool", "BatchNorm", "Broken", "Conv2d", "Decode", "Dense", "Encode", "Fire", "Flatten", "Identity",
+    "Input", "Kernel", "MaxPool", "Op", "Pair", "Quad", "Ref", "Rounding", "Rule", "ShapeError", "Synapse",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +42,16 @@ class Input(Op):
     def faults(self, ins: tuple[Type, ...], arrays: Arrays) -> Broken:
         if isinstance(self.type, Analog) and not -(2**15) <= self.type.low < self.type.high < 2**16:
             yield codes.VALUE, f"range {self.type.low}..{self.type.high} must rise and lie inside -32768..65535"
-        if isinstance(self.type, Spikes) and self.type.ticks < 1:
-            yield codes.WINDOW, f"window {self.type.opens}..{self.type.closes} is empty"
         if not (np.isfinite(self.scale) and self.scale > 0):
             yield codes.VALUE, f"scale is {self.scale}, must be a positive number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encode(Op):
-    """Analog integers to spike times: x in low..high -> tick a + round((1-u) T), half up; tick T is never (DTA-TTFS Eq. 1)."""
+    """Analog integers to spike times: x in low..high -> tick a + round((1-u) T), half up (DTA-TTFS Eq. 1).
+
+    u is x scaled to 0..1; tick T is never. On the unit window of a real net the value is u itself.
+    """
 
     mnemonic: ClassVar[str] = "encode"
     x: Ref
@@ -99,156 +63,14 @@ class Encode(Op):
         (x,) = ins
         if not isinstance(x, Analog):
             raise ShapeError(f"reads %{self.x}, which is {x.word}, not analog")
-        if not isinstance(self.type, Spikes) or self.type.ticks < 1:
-            raise ShapeError(f"gives spikes with a window of at least one tick, not {self.type}")
+        if not isinstance(self.type, Spikes):
+            raise ShapeError(f"gives spikes, not {self.type.word}")
         return Spikes(x.shape, self.type.opens, self.type.closes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Synapse(Op):
-    """What dense and conv2d share: weights, constants and the kernel (semantics.md, Membrane).
-
-    Real nets may carry trained quantisation as data: `bits` and `step` say that `w` is `step * integer`.
-    Quantised nets have integer arrays, `bits` > 0 and no `step`.
-    """
-
-    x: Ref
-    w: Const
-    bias: Const | None = None  # arrives as the window opens; [C] or the whole result shape
-    drift: Const | None = None  # arrives at every later tick; [C]
-    kernel: Kernel = "hold"
-    delay: int = 0  # streaming: a spike of tick t acts at t + delay
-    every: bool = False  # streaming, analog input: the current arrives at every tick, not only the first
-    shift: int = 0  # leak: the membrane keeps 1 - 2^-shift every tick
-    keep: int = 0  # leak: the membrane keeps keep/32768 every tick
-    rounding: Rounding = "floor"  # leak: how the kept part becomes an integer
-    step: Const | None = None  # real weight of one integer step, [C]
-    bits: int = 0  # weight width; 0 = free
-
-    def operands(self) -> tuple[Ref, ...]:
-        return (self.x,)
-
-    def outer_shape(self, x: Shape, w: Array) -> Shape:
-        """Shape of the result; raises ShapeError."""
-        raise ShapeError(f"'{self.mnemonic}' has no shape of its own")
-
-    def infer(self, ins: tuple[Type, ...], arrays: Arrays) -> Type:
-        (x,) = ins
-        if not isinstance(x, Analog | Spikes):
-            raise ShapeError(f"reads %{self.x}, which is {x.word}, not analog or spikes")
-        shape = self.outer_shape(x.shape, arrays[self.w])
-        streaming = self.kernel in ("step", "leak")
-        if isinstance(x, Spikes):
-            return Potential(shape, x.opens, x.closes) if streaming else Potential(shape, x.closes)
-        if not isinstance(self.type, Potential):
-            raise ShapeError(f"gives a potential, not {self.type.word}")
-        return Potential(shape, self.type.opens, self.type.closes)
-
-    def faults(self, ins: tuple[Type, ...], arrays: Arrays) -> Broken:
-        (x,) = ins
-        streaming = self.kernel in ("step", "leak")
-        if isinstance(self.type, Potential) and self.type.streaming != streaming:
-            want = "opens..closes" if streaming else "opens.."
-            yield codes.WINDOW, f"kernel={self.kernel} needs a potential of the form {want}, not {self.type}"
-        if isinstance(x, Analog) and self.kernel == "ramp":
-            yield codes.VALUE, f"kernel=ramp needs spikes, but %{self.x} is analog: use kernel=hold"
-        if self.every and not (isinstance(x, Analog) and streaming):
-            yield codes.VALUE, "every=true is for analog input of a streaming kernel (step, leak)"
-        if self.delay not in (0, 1) or (self.delay and not (streaming and isinstance(x, Spikes))):
-            yield codes.VALUE, f"delay={self.delay}: streaming kernels on spikes take 0 or 1, all others 0"
-        leaks = (self.shift > 0) + (self.keep > 0)
-        if (self.kernel == "leak") != (leaks == 1) or not (0 <= self.shift <= 15 and 0 <= self.keep < 32768):
-            yield codes.VALUE, "kernel=leak needs either shift in 1..15 or keep in 1..32767, other kernels neither"
-        yield from self._array_faults(arrays)
-
-    def _array_faults(self, arrays: Arrays) -> Broken:
-        w = arrays[self.w]
-        integer = np.issubdtype(w.dtype, np.integer)
-        if not 0 <= self.bits <= 8:
-            yield codes.VALUE, f"bits={self.bits}, must be 1..8, or 0 for unquantised weights"
-        elif integer and not self.bits:
-            yield codes.ARRAY, f"@{self.w} holds integers, so bits must say how wide they are"
-        elif integer and w.size:
-            low, high = -(2 ** (self.bits - 1)), max(2 ** (self.bits - 1) - 1, 1)
-            if int(w.min()) < low or int(w.max()) > high:
-                yield codes.VALUE, f"@{self.w} reaches from {w.min()} to {w.max()}, but {self.bits} bits hold {low}..{high}"
-        shape = self.type.shape
-        per_channel = (shape[0],)
-        for key, const, wanted in (
-            ("bias", self.bias, (per_channel, shape)),
-            ("drift", self.drift, (per_channel, shape)),
-            ("step", self.step, (per_channel,)),
-        ):
-            if const is None:
-                continue
-            array = arrays[const]
-            if array.shape not in wanted:
-                names = " or ".join(show_shape(s) for s in dict.fromkeys(wanted))
-                yield codes.ARRAY, f"{key}=@{const} is {show_shape(array.shape)}, must be {names}"
-            if key != "step" and np.issubdtype(array.dtype, np.integer) != integer:
-                yield codes.ARRAY, f"{key}=@{const} is {array.dtype}, but @{self.w} is {w.dtype}: both real or both integer"
-        if self.step is not None and (integer or not self.bits):
-            yield codes.ARRAY, "step= belongs to real weights that lie on a grid of bits= bits"
-        if self.step is not None and not bool(np.all(arrays[self.step] > 0)):
-            yield codes.VALUE, f"step=@{self.step} must be positive throughout"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dense(Synapse):
-    """Every input to every output; w [out, in]."""
-
-    mnemonic: ClassVar[str] = "dense"
-
-    def outer_shape(self, x: Shape, w: Array) -> Shape:
-        if w.ndim != 2:
-            raise ShapeError(f"@{self.w} is {show_shape(w.shape)}, dense wants [out, in]", codes.ARRAY)
-        if len(x) != 1 or w.shape[1] != x[0]:
-            raise ShapeError(f"@{self.w} wants {w.shape[1]} inputs, %{self.x} has shape {show_shape(x)}")
-        return (w.shape[0],)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conv2d(Synapse):
-    """Convolution; w [out, in/groups, kh, kw].
-
-    With `pool`, every input of the kernel is the *sum* over a pooling window of the operand: a folded average pool
-    (its divisor sits in the weights' real step, hence in the integer thresholds). Spikes are never created by it,
-    only their address is divided; the function is that of a kernel of size k + (K-1) s' at a fraction of its weights.
-    """
-
-    mnemonic: ClassVar[str] = "conv2d"
-    stride: Pair = ONE
-    pad: Quad = NO_PAD
-    dilation: Pair = ONE
-    groups: int = 1
-    pool: Pair = ONE
-    pool_stride: Pair = ONE
-    pool_pad: Quad = NO_PAD
-
-    def outer_shape(self, x: Shape, w: Array) -> Shape:
-        if w.ndim != 4:
-            raise ShapeError(f"@{self.w} is {show_shape(w.shape)}, conv2d wants [out, in/groups, kh, kw]", codes.ARRAY)
-        if len(x) != 3:
-            raise ShapeError(f"reads %{self.x} of shape {show_shape(x)}, conv2d wants [channels, height, width]")
-        if min(*self.stride, *self.dilation, *self.pool, *self.pool_stride, self.groups) < 1:
-            raise ShapeError("stride, dilation, pool, pool_stride and groups must be at least 1", codes.VALUE)
-        if min(*self.pad, *self.pool_pad) < 0:
-            raise ShapeError("pad and pool_pad must not be negative", codes.VALUE)
-        if w.shape[0] % self.groups or w.shape[1] * self.groups != x[0]:
-            raise ShapeError(
-                f"@{self.w} is {show_shape(w.shape)} in {self.groups} groups: wants {w.shape[1] * self.groups} input "
-                f"channels and an output count divisible by the groups, %{self.x} has {x[0]} channels"
-            )
-        pooled = pool_out(x[1:], self.pool, self.pool_stride, self.pool_pad)
-        out = conv_out(pooled, w.shape[2:], self.stride, self.pad, self.dilation)
-        if min(out) < 1:
-            raise ShapeError(f"kernel {show_shape(w.shape[2:])} does not fit its padded input {show_shape(pooled)}")
-        return (w.shape[0], *out)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Add(Op):
-    """Sum of potentials: branches that meet on one membrane."""
+    """Sum of potentials: branches that meet on one membrane. A leak stays with its branch, rounding included."""
 
     mnemonic: ClassVar[str] = "add"
     xs: tuple[Ref, ...]
@@ -283,7 +105,7 @@ class Identity(Op):
         return (self.x,)
 
     def infer(self, ins: tuple[Type, ...], arrays: Arrays) -> Type:
-        return ins[0]
+        return _not_scores(self.x, ins[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,13 +121,21 @@ class BatchNorm(Op):
         return (self.x,)
 
     def infer(self, ins: tuple[Type, ...], arrays: Arrays) -> Type:
-        return ins[0]
+        return _not_scores(self.x, ins[0])
 
     def faults(self, ins: tuple[Type, ...], arrays: Arrays) -> Broken:
         for key, const in (("scale", self.scale), ("shift", self.shift)):
             if arrays[const].shape != ins[0].shape[:1]:
                 got, want = show_shape(arrays[const].shape), ins[0].shape[0]
                 yield codes.ARRAY, f"{key}=@{const} is {got}, must be {want}: one per channel"
+            elif arrays[const].dtype.kind != "f":
+                yield codes.ARRAY, f"{key}=@{const} is {arrays[const].dtype}, must be real"
+
+
+def _not_scores(name: Ref, x: Type) -> Type:
+    if isinstance(x, Scores):
+        raise ShapeError(f"reads %{name}, which is {x.word}: scores are the answer, nothing reads them")
+    return x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,15 +211,16 @@ class Flatten(Op):
             case Potential():
                 return Potential((x.size,), x.opens, x.closes)
             case Scores():
-                raise ShapeError(f"reads %{self.x}, which is {x.word}, not analog, spikes or potential")
+                return _not_scores(self.x, x)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fire(Op):
     """Spike at the first tick n with V(n) >= theta[n] (semantics.md, Firing).
 
-    Real nets: theta is the range Theta of the falling threshold Theta (1 - n/T), [1] or [C]; without one the neuron
-    is a ReLU whose range is not known yet. Integer nets: theta is the table, [1, T], [C, T] or [*shape, T].
+    Integer nets: theta is the table, [1, T], [C, T] or [*shape, T]. Real nets, windowed: theta is the range Theta of
+    the falling threshold Theta (1 - t), [1] or [C], on a unit window; without one the neuron is a ReLU of S whose range
+    is not known yet. Real nets, streaming: theta is the constant threshold.
     """
 
     mnemonic: ClassVar[str] = "fire"
@@ -410,24 +241,31 @@ class Fire(Op):
             raise ShapeError(f"gives spikes, not {self.type.word}")
         if v.closes is not None:
             return Spikes(v.shape, v.opens, v.closes)
-        if self.type.ticks < 1:
-            raise ShapeError(f"window {self.type.opens}..{self.type.closes} is empty", codes.WINDOW)
         return Spikes(v.shape, v.opens, v.opens + self.type.ticks)
 
     def faults(self, ins: tuple[Type, ...], arrays: Arrays) -> Broken:
         assert isinstance(self.type, Spikes)
         if self.width not in (0, 16, 32):
             yield codes.VALUE, f"width={self.width}, must be 16 or 32"
-        if not 0 <= self.ticks <= 64:
+        if not (self.ticks == 0 or 2 <= self.ticks <= 64):
             yield codes.VALUE, f"ticks={self.ticks}, must be 2..64, or 0 where the source leaves it free"
-        if self.theta is None:
+        streaming = isinstance(ins[0], Potential) and ins[0].streaming
+        theta = None if self.theta is None else arrays[self.theta]
+        if theta is None and streaming:
+            yield codes.ARRAY, "theta= is missing: a streaming neuron has a threshold"
+        shape, t = self.type.shape, self.type.ticks
+        if (theta is None or theta.dtype.kind == "f") and not streaming and t != 1:
+            yield (
+                codes.WINDOW,
+                f"window {self.type.opens}..{self.type.closes} is not one unit long: real nets have no ticks",
+            )
+        if theta is None:
             return
-        theta, shape, t = arrays[self.theta], self.type.shape, self.type.ticks
-        if np.issubdtype(theta.dtype, np.integer):
+        if theta.dtype.kind == "i":
             wanted = ((1, t), (shape[0], t), (*shape, t))
         else:
             wanted = ((1,), (shape[0],))
-            if not bool(np.all(theta > 0)):
+            if not streaming and not bool(np.all(theta > 0)):
                 yield codes.VALUE, f"theta=@{self.theta} is a range and must be positive throughout"
         if theta.shape not in wanted:
             names = " or ".join(show_shape(s) for s in dict.fromkeys(wanted))
@@ -438,8 +276,10 @@ class Fire(Op):
 class Decode(Op):
     """Read the answer (semantics.md, First layer and read-out).
 
-    membrane: `%v`, V at the window's end. first_spike: `%s %v`, the earliest spike, ties by the larger membrane at
-    that tick, then the lower index. weighted: `%s`, the sum of table[tick], a silent neuron giving 0.
+    membrane: `%v`, V at the window's end: V(T) where the slope still rises, the last tick's V in streaming nets.
+    first_spike: `%s %v`, the earliest spike, ties by the larger membrane at that tick, then the lower index; all silent:
+    the larger membrane at the window's end, then the lower index. weighted: `%s`, the sum of table[tick], a silent
+    neuron giving 0. The scores are V, the values x, the sums; the label of first_spike knows of ties, its scores do not.
     """
 
     mnemonic: ClassVar[str] = "decode"
@@ -459,8 +299,8 @@ class Decode(Op):
         x = ins[0]
         if len(x.shape) != 1:
             raise ShapeError(f"reads %{self.xs[0]} of shape {show_shape(x.shape)}; flatten it first")
-        if not isinstance(self.type, Scores) or self.type.ticks < 1:
-            raise ShapeError(f"gives scores with a window of at least one tick, not {self.type}")
+        if not isinstance(self.type, Scores):
+            raise ShapeError(f"gives scores, not {self.type.word}")
         if isinstance(x, Spikes):
             return Scores(x.shape, x.opens, x.closes)
         assert isinstance(x, Potential)
@@ -470,7 +310,8 @@ class Decode(Op):
         if self.width not in (0, 16, 32):
             yield codes.VALUE, f"width={self.width}, must be 16 or 32"
         if self.rule == "first_spike" and isinstance(ins[1], Potential) and isinstance(ins[0], Spikes):
-            if ins[1].shape != ins[0].shape or ins[1].opens != ins[0].opens:
+            s, v = ins[0], ins[1]
+            if (v.shape, v.opens) != (s.shape, s.opens) or v.closes not in (None, s.closes):
                 yield codes.SHAPE, f"%{self.xs[1]} is not the membrane behind %{self.xs[0]}"
         if (self.table is not None) != (self.rule == "weighted"):
             yield codes.ARRAY, "table= belongs to rule=weighted, and rule=weighted needs it"

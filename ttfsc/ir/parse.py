@@ -256,7 +256,9 @@ def _hash_faults(reader: _Reader, arrays: Arrays) -> list[Fault]:
             faults.append(Fault(codes.NAME, loc, f"@{name}", "no such array in the .npz beside the text"))
         elif (arrays[const].dtype.str[1:], arrays[const].shape) != (dtype, shape):
             got = f"{arrays[const].dtype.str[1:]} {arrays[const].shape}"
-            faults.append(Fault(codes.DAMAGED, loc, f"@{name}", f"is {got}, but the text was saved with {dtype} {shape}"))
+            faults.append(
+                Fault(codes.DAMAGED, loc, f"@{name}", f"is {got}, but the text was saved with {dtype} {shape}")
+            )
         elif arrays.digest(const) != digest:
             fact = f"content hash is {arrays.digest(const)[:12]}, but the text was saved with {digest[:12]}"
             faults.append(Fault(codes.DAMAGED, loc, f"@{name}", fact))

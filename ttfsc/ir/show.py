@@ -33,7 +33,7 @@ def show_op(op: Op, width: int = 0) -> str:
             parts += [f"%{ref}" for ref in value]
         elif value != f.default:
             parts.append(f"{f.name}={_value(f, value)}")
-    origin = f' at {json.dumps(op.loc.origin, ensure_ascii=False)}' if op.loc.origin else ""
+    origin = f" at {json.dumps(op.loc.origin, ensure_ascii=False)}" if op.loc.origin else ""
     return f"{' '.join(parts)} : {op.type}{origin}"
 
 

@@ -8,7 +8,20 @@ from ttfsc.ir import codes
 from ttfsc.ir.faults import Fault, Loc, TtfsError
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import (
-    OPS, Add, AvgPool, BatchNorm, Conv2d, Decode, Dense, Encode, Fire, Flatten, Identity, Input, MaxPool, Op,
+    OPS,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv2d,
+    Decode,
+    Dense,
+    Encode,
+    Fire,
+    Flatten,
+    Identity,
+    Input,
+    MaxPool,
+    Op,
 )  # fmt: skip
 from ttfsc.ir.verify import verify
 
@@ -38,7 +51,9 @@ def stage_faults(net: Net, stage: Stage) -> list[Fault]:
         elif stage in ("quantized", "mapped"):
             faults += [Fault(codes.STAGE, op.loc, op.subject, fact) for fact in _integer_facts(net, op)]
     if stage == "mapped" and net.mapped is None:
-        faults.append(Fault(codes.STAGE, Loc(net.name), f"net @{net.name}", "has no map section: run partition, place, route"))
+        faults.append(
+            Fault(codes.STAGE, Loc(net.name), f"net @{net.name}", "has no map section: run partition, place, route")
+        )
     return faults
 
 

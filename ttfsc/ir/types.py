@@ -30,6 +30,7 @@ class Analog:
 
     @property
     def size(self) -> int:
+        """How many numbers."""
         return prod(self.shape)
 
 
@@ -47,6 +48,7 @@ class Spikes:
 
     @property
     def size(self) -> int:
+        """How many numbers."""
         return prod(self.shape)
 
     @property
@@ -70,10 +72,12 @@ class Potential:
 
     @property
     def size(self) -> int:
+        """How many numbers."""
         return prod(self.shape)
 
     @property
     def streaming(self) -> bool:
+        """Whether it evolves tick by tick, with its inputs' window as its own."""
         return self.closes is not None
 
 
@@ -91,10 +95,12 @@ class Scores:
 
     @property
     def size(self) -> int:
+        """How many numbers."""
         return prod(self.shape)
 
     @property
     def ticks(self) -> int:
+        """T, the window's length."""
         return self.closes - self.opens
 
 

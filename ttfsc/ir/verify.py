@@ -1,16 +1,24 @@
 """The rules of a whole net. `faults_of` reports every broken one at once; `verify` raises them."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
 from ttfsc.ir import codes
+from ttfsc.ir.arrays import Array, Const
 from ttfsc.ir.faults import Fault, Loc, TtfsError
-from ttfsc.ir.layers import Layer, layers_of
-from ttfsc.ir.mapping import Core, Mapped
 from ttfsc.ir.net import Net, consts_of
-from ttfsc.ir.ops import Decode, Input, Op, ShapeError
-from ttfsc.ir.types import Type
+from ttfsc.ir.ops import AvgPool, BatchNorm, Decode, Fire, Input, Op, ShapeError, Synapse
+from ttfsc.ir.types import Analog, Type, show_shape
+from ttfsc.ir.verify_map import map_faults
+
+MAX_SIZE = 2**26  # numbers in one value: 67 million neurons, twenty times VGG16's largest layer on ImageNet
+MAX_TICKS = 2**16 - 1  # in one window: spike times fit 16 bits
+MAX_END = 2**31 - 1  # the last window's end: absolute ticks fit 32 bits
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")  # what the text form can hold
+_ALPHABET = "names are made of letters, digits and _ . / -, and begin with a letter, digit or _"
 
 
 def verify(net: Net) -> Net:
@@ -23,46 +31,86 @@ def verify(net: Net) -> Net:
 
 def faults_of(net: Net, *, lost: frozenset[str] = frozenset()) -> list[Fault]:
     """Every broken rule, in the order of ops. Readers of the values in `lost` are not checked against them."""
-    faults = [*_names(net, lost), *_arrays(net)]
-    broken = {f.subject for f in faults} | {f"%{name}" for name in lost}
+    arrays = {c: _array_fact(net.arrays[c]) for op in net.ops for c in consts_of(op) if c in net.arrays}
+    usable = {const for const, fact in arrays.items() if fact is None}
+    faults = [*_names(net, lost), *_arrays(net, arrays)]
+    broken = {id(op) for op in net.ops if _untouchable(net, op, lost, usable)}
+    doubled = {name for name, count in Counter(op.name for op in net.ops).items() if count > 1}
     for op in net.ops:
-        if op.subject not in broken and not any(f"%{ref}" in broken for ref in op.operands()):
-            faults += _op(net, op)
+        if id(op) not in broken:
+            facts = list(_type_facts(op.type))
+            faults += [Fault(code, op.loc, op.subject, fact) for code, fact in facts]
+            if not facts and not doubled.intersection(op.operands()):
+                faults += _op(net, op)
     if not faults and not lost:
-        faults += [*_whole(net), *(_map(net, net.mapped) if net.mapped else ())]
+        faults += _whole(net)
+    if not faults and not lost and net.mapped is not None:
+        faults += map_faults(net, net.mapped)
     order = {op.loc: i for i, op in reversed(list(enumerate(net.ops)))}
     return sorted(faults, key=lambda f: order.get(f.loc, len(order)))
 
 
+def _untouchable(net: Net, op: Op, lost: frozenset[str], usable: set[Const]) -> bool:
+    """Whether an operand or array that the op's own rules would look at is missing or unusable."""
+    missing = any(ref not in net.by_name or ref in lost for ref in op.operands())
+    return missing or not usable.issuperset(consts_of(op))
+
+
 def _names(net: Net, lost: frozenset[str]) -> Iterator[Fault]:
+    if not _NAME.fullmatch(net.name):
+        yield Fault(codes.NAME, Loc(net.name), "", f"@{net.name} is no name: {_ALPHABET}")
     first = dict[str, Op]()
     every = {op.name for op in net.ops} | lost
     for op in net.ops:
+        for sign, name in (("%", op.name), *(("@", const) for const in consts_of(op))):
+            if not _NAME.fullmatch(name):
+                yield Fault(codes.NAME, op.loc, op.subject, f"{sign}{name} is no name: {_ALPHABET}")
         if op.name in first:
             yield Fault(codes.NAME, op.loc, op.subject, f"%{op.name} is already defined at {first[op.name].loc}")
-        for ref in op.operands():
+        for ref in dict.fromkeys(op.operands()):
             if ref not in first and ref not in lost:
                 fact = f"%{ref} before it is defined" if ref in every else f"%{ref}, which nothing defines"
                 yield Fault(codes.NAME, op.loc, op.subject, f"reads {fact}")
         first.setdefault(op.name, op)
 
 
-def _arrays(net: Net) -> Iterator[Fault]:
+def _arrays(net: Net, facts: dict[Const, tuple[int, str] | None]) -> Iterator[Fault]:
     seen = set[str]()
     for op in net.ops:
         for const in consts_of(op):
             if const not in net.arrays:
                 yield Fault(codes.NAME, op.loc, op.subject, f"@{const} is not in the array pool")
-                continue
-            array = net.arrays[const]
-            if const not in seen and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-                count = int(array.size - np.isfinite(array).sum())
-                fact = f"@{const} holds {count} values that are NaN or infinite, the first at {list(place)}"
-                yield Fault(codes.NONFINITE, op.loc, op.subject, fact)
-            elif array.dtype.kind not in "if" and const not in seen:
-                yield Fault(codes.ARRAY, op.loc, op.subject, f"@{const} is {array.dtype}: signed integers or floats only")
+            elif const not in seen and (fact := facts[const]):
+                yield Fault(fact[0], op.loc, op.subject, f"@{const} {fact[1]}")
             seen.add(const)
+
+
+def _array_fact(array: Array) -> tuple[int, str] | None:
+    """What no array of any op may be."""
+    if array.dtype.kind not in "if" or array.dtype.itemsize not in (1, 2, 4, 8) or array.dtype.str[1:] == "f2":
+        return codes.ARRAY, f"is {array.dtype}: int8, int16, int32, int64, float32 or float64 only"
+    if array.ndim == 0 or array.size == 0:
+        return codes.ARRAY, "is a single number, not a row of them" if array.ndim == 0 else "is empty"
+    if array.dtype.kind == "i" or (finite := np.isfinite(array)).all():
+        return None
+    place = [int(i) for i in np.argwhere(~finite)[0]]
+    count = int(array.size - np.count_nonzero(finite))
+    return codes.NONFINITE, f"holds {count} values that are NaN or infinite, the first at {place}"
+
+
+def _type_facts(t: Type) -> Iterator[tuple[int, str]]:
+    """What holds for the type of every value."""
+    if not t.shape or min(t.shape) < 1:
+        yield codes.SHAPE, f"shape {show_shape(t.shape)} has an empty side"
+    elif t.size > MAX_SIZE:
+        yield codes.SHAPE, f"{show_shape(t.shape)} are {t.size} values, more than the {MAX_SIZE} a value may have"
+    if isinstance(t, Analog):
+        return
+    closes = t.opens + 1 if t.closes is None else t.closes
+    if not 0 <= t.opens < closes <= MAX_END:
+        yield codes.WINDOW, f"window {t.opens}..{'' if t.closes is None else closes} must rise inside 0..{MAX_END}"
+    elif closes - t.opens > MAX_TICKS:
+        yield codes.WINDOW, f"window {t.opens}..{closes} has {closes - t.opens} ticks, more than {MAX_TICKS}"
 
 
 def _op(net: Net, op: Op) -> Iterator[Fault]:
@@ -96,53 +144,20 @@ def _whole(net: Net) -> Iterator[Fault]:
     for op in net.ops[:-1]:
         if not net.users[op.name]:
             yield Fault(codes.NAME, op.loc, op.subject, "nobody reads it: remove it, or read it")
+    kinds = [(op, number) for op in net.ops if (number := _number(net, op))]
+    for op, number in kinds:
+        first, other = kinds[0]
+        if number != other:
+            fact = f"is {number}, but {first.subject} is {other}: a net is real or quantised throughout"
+            yield Fault(codes.ARRAY, op.loc, op.subject, fact)
 
 
-def _map(net: Net, mapped: Mapped) -> Iterator[Fault]:
-    """Cores must hold every neuron exactly once, inside the mesh; routes must leave from where the neurons are."""
-    width, height = mapped.mesh
-    where = Loc(net.ops[0].loc.file)
-    layers = {layer.name: layer for layer in layers_of(net)}
-    covered = {name: np.zeros(layer.grid, np.uint8) for name, layer in layers.items()}
-    ids, places = set[int](), set[tuple[int, int]]()
-    for core in mapped.cores:
-        subject = f"core {core.id}"
-        x, y = core.place
-        if core.id in ids:
-            yield Fault(codes.MAPPING, where, subject, "the number is used twice")
-        if core.place in places:
-            yield Fault(codes.MAPPING, where, subject, f"place {x},{y} is already taken")
-        if not (0 <= x < width and 0 <= y < height):
-            yield Fault(codes.MAPPING, where, subject, f"place {x},{y} is outside the {width}x{height} mesh")
-        ids.add(core.id)
-        places.add(core.place)
-        yield from _slices(core, layers, covered, where)
-    for name, count in covered.items():
-        if (count != 1).any():
-            i = [int(n) for n in np.argwhere(count != 1)[0]]
-            how = "on no core" if count[tuple(i)] == 0 else "on more than one core"
-            yield Fault(codes.MAPPING, where, f"%{name}", f"neuron {i} is {how}")
-    by_id = {core.id: core for core in mapped.cores}
-    for route in mapped.routes:
-        unknown = [c for c in (route.core, *route.to) if c not in by_id]
-        if unknown:
-            yield Fault(codes.MAPPING, where, f"route {route.core}", f"there is no core {unknown[0]}")
-        elif not any(_holds(s.layer, s.box, route.source.layer, route.source.box) for s in by_id[route.core].slices):
-            yield Fault(codes.MAPPING, where, f"route {route.core}", f"{route.source} is not on that core")
-
-
-def _slices(
-    core: Core, layers: dict[str, Layer], covered: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]], where: Loc
-) -> Iterator[Fault]:
-    for piece in core.slices:
-        layer = layers.get(piece.layer)
-        if layer is None:
-            yield Fault(codes.MAPPING, where, f"core {core.id}", f"%{piece.layer} is no layer of neurons")
-        elif len(piece.box) != 3 or any(not 0 <= a < b <= n for (a, b), n in zip(piece.box, layer.grid, strict=True)):
-            yield Fault(codes.MAPPING, where, f"core {core.id}", f"{piece} is not a box inside {layer.grid}")
-        else:
-            covered[piece.layer][tuple(slice(a, b) for a, b in piece.box)] += 1
-
-
-def _holds(layer: str, outer: tuple[tuple[int, int], ...], name: str, inner: tuple[tuple[int, int], ...]) -> bool:
-    return layer == name and all(a <= c and d <= b for (a, b), (c, d) in zip(outer, inner, strict=True))
+def _number(net: Net, op: Op) -> str:
+    """Whether an op is real or integer by its arrays; '' where it is neither."""
+    match op:
+        case BatchNorm() | AvgPool() | Fire(theta=None):
+            return "real"
+        case Synapse(w=const) | Fire(theta=str(const)) | Decode(table=str(const)):
+            return "integer" if net.arrays[const].dtype.kind == "i" else "real"
+        case _:
+            return ""
