@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, NewType, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ EMPTY = Arrays()
 def _frozen(array: Array) -> Array:
     """The array in native byte order, unable to change: itself where that is certain, else a copy."""
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    owner: object = native.base
+    owner = cast(object, native.base)
     safe = owner is None or isinstance(owner, bytes) or (isinstance(owner, np.ndarray) and not owner.flags.writeable)
     if native.flags.writeable or not safe:
         native = np.array(native, order="C")

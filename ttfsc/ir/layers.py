@@ -121,8 +121,10 @@ def _links(net: Net, op: Op) -> tuple[tuple[Link, ...], Grid]:
         case Conv2d() | Dense():
             grid = grid_of(op.type.shape)
             source, pools, operand = source_of(net, op.x)
-            link = Link(source.name, grid_of(source.type.shape), pools, op, operand, grid, net.arrays[op.w].shape)
-            return (link,), grid
+            # a source whose potential was flattened keeps its own grid, and so does an operand that is that source
+            there = _links(net, net.by_name[source.v])[1] if isinstance(source, Fire) else grid_of(source.type.shape)
+            operand = there if len(operand) == 1 else operand
+            return (Link(source.name, there, pools, op, operand, grid, net.arrays[op.w].shape),), grid
         case _:
             raise AssertionError(f"{op.subject} in a potential's way: the net is not canonical")
 

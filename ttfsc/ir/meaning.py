@@ -330,7 +330,8 @@ class _Meaning:
         if op.rule == "weighted":
             assert op.table is not None
             table = np.concatenate([np.zeros(1, self.net.arrays[op.table].dtype), self.net.arrays[op.table][::-1]])
-            scores = table.astype(np.int64 if self.integer else np.float32)[np.ceil(x).astype(np.int64)]
+            index = np.minimum(np.ceil(x), t.ticks).astype(np.int64)  # real values lie between ticks, or beyond
+            scores = table.astype(np.int64 if self.integer else np.float32)[index]
             return scores.argmax(1), scores
         best = x == x.max(1, keepdims=True)
         membrane = np.where(best, when(values[op.xs[1]], x, t.ticks if self.integer else 1), -np.inf)

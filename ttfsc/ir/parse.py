@@ -3,15 +3,16 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from typing import cast
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from ttfsc.ir import codes
-from ttfsc.ir.arrays import EMPTY, Arrays
+from ttfsc.ir.arrays import EMPTY, Arrays, Const
 from ttfsc.ir.faults import Fault, Loc, TtfsError
 from ttfsc.ir.fields import Field, fields_of
 from ttfsc.ir.mapping import Core, Mapped, Route, Slice
@@ -22,10 +23,13 @@ from ttfsc.ir.verify import faults_of
 
 Node = Tree[Token]
 _READABLE = {"VALUE": "%name", "CONST": "@name", "RANGE": "a..b", "SIZES": "1x2x3", "WORD": "a word", "SPAN": "a:b"}
-_MAX_TEXT = 64 << 20
+MAX_TEXT = 64 << 20  # characters
+_MAX_LINE = 1 << 18
+_MAX_FAULTS = 1000  # a file with more of them is not a net with mistakes
+_QUOTE_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//')
 
 
-class _Bad(Exception):
+class _BadLineError(Exception):
     """One fact about the line at hand; `code` says which rule."""
 
     def __init__(self, fact: str, code: int = codes.SYNTAX) -> None:
@@ -39,10 +43,11 @@ class _Reader:
 
     source: str
     faults: list[Fault] = field(default_factory=list[Fault])
+    begun: bool = False
     name: str = ""
     ops: list[Op] = field(default_factory=list[Op])
     lost: set[str] = field(default_factory=set[str])  # names whose line was bad: their readers are not to blame
-    map_head: tuple[str, dict[str, str]] | None = None
+    map_head: Mapped | None = None  # without its cores and routes
     cores: list[Core] = field(default_factory=list[Core])
     routes: list[Route] = field(default_factory=list[Route])
     hashes: dict[str, tuple[Loc, str, Shape, str]] = field(default_factory=dict[str, tuple[Loc, str, Shape, str]])
@@ -61,25 +66,16 @@ def parse(text: str, arrays: Arrays = EMPTY, *, source: str = "<text>") -> Net:
 def parse_faults(text: str, arrays: Arrays = EMPTY, *, source: str = "<text>") -> tuple[Net, list[Fault]]:
     """Read a net; what is wrong with it comes back beside it, in order of lines."""
     reader = _Reader(source)
-    if len(text) > _MAX_TEXT:
-        fact = f"{len(text)} characters, more than the {_MAX_TEXT} a net may have"
+    if len(text) > MAX_TEXT:
+        fact = f"{len(text)} characters, more than the {MAX_TEXT} a net may have"
         return Net("none", ()), [Fault(codes.SYNTAX, Loc(source), "", fact)]
-    number = 0
-    for number, line in enumerate(text.split("\n"), 1):
-        line = _uncomment(line)
-        if line.strip():
-            _statement(reader, line, Loc(source, number))
-    if not reader.closed:
-        what = "no net: the first line must be `net @name {`" if not reader.name else "the net's closing } is missing"
-        reader.faults.append(Fault(codes.SYNTAX, Loc(source, max(number, 1)), "", what))
-    mapped = None
-    if reader.map_head is not None:
-        chip, attrs = reader.map_head
-        width, height = (int(n) for n in attrs["mesh"].split("x"))
-        mapped = Mapped(
-            chip, (width, height), attrs["partition"], attrs["place"], attrs["deliver"],
-            tuple(reader.cores), tuple(reader.routes),
-        )  # fmt: skip
+    number = _statements(reader, text)
+    if not reader.closed and len(reader.faults) < _MAX_FAULTS:
+        what = "no net: the first line must be `net @name {`" if not reader.begun else "the net's closing } is missing"
+        reader.faults.append(Fault(codes.SYNTAX, Loc(source, number), "", what))
+    mapped = reader.map_head
+    if mapped is not None:
+        mapped = replace(mapped, cores=tuple(reader.cores), routes=tuple(reader.routes))
     net = Net(reader.name or "none", tuple(reader.ops), arrays, mapped)
     faults = [*reader.faults, *_hash_faults(reader, arrays)]
     if reader.name:
@@ -87,7 +83,25 @@ def parse_faults(text: str, arrays: Arrays = EMPTY, *, source: str = "<text>") -
     return net, sorted(faults, key=lambda f: f.loc.line)
 
 
+def _statements(reader: _Reader, text: str) -> int:
+    """Read line by line; the number of the last line looked at."""
+    number = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        line = _uncomment(line)
+        if line.strip():
+            _statement(reader, line, Loc(reader.source, number))
+        if len(reader.faults) >= _MAX_FAULTS:
+            fact = f"{_MAX_FAULTS} mistakes up to here; the rest was not read"
+            reader.faults.append(Fault(codes.SYNTAX, Loc(reader.source, number), "", fact))
+            break
+    return number
+
+
 def _statement(reader: _Reader, line: str, loc: Loc) -> None:
+    if len(line) > _MAX_LINE:
+        fact = f"a line of {len(line)} characters, more than {_MAX_LINE}"
+        reader.faults.append(Fault(codes.SYNTAX, loc, "", fact))
+        return
     defined = re.match(r"\s*%([A-Za-z0-9_][A-Za-z0-9_./-]*)\s*=", line)
     try:
         tree = _parser().parse(line)  # pyright: ignore[reportUnknownMemberType]
@@ -95,22 +109,24 @@ def _statement(reader: _Reader, line: str, loc: Loc) -> None:
         return
     except UnexpectedInput as e:
         fact, code = _unexpected(e, line), codes.SYNTAX
-    except _Bad as e:
+    except _BadLineError as e:
         fact, code = str(e), e.code
     if defined:
         reader.lost.add(defined[1])
+    elif opened := re.match(r"\s*(net|map)\b.*\{\s*$", line):  # what it opens is open all the same
+        reader.depth, reader.begun = (1, True) if opened[1] == "net" else (2, reader.begun)
     reader.faults.append(Fault(code, loc, f"%{defined[1]}" if defined else "", fact))
 
 
 def _head(reader: _Reader, tree: Node, loc: Loc) -> None:
-    if reader.name:
-        raise _Bad("a second net; a file holds one")
-    reader.name, reader.depth = _text(tree.children[0])[1:], 1
+    if reader.begun:
+        raise _BadLineError("a second net; a file holds one")
+    reader.name, reader.depth, reader.begun = _text(tree.children[0])[1:], 1, True
 
 
 def _close(reader: _Reader, tree: Node, loc: Loc) -> None:
     if reader.depth == 0:
-        raise _Bad("} without {")
+        raise _BadLineError("} without {")
     reader.depth -= 1
     reader.closed = reader.depth == 0
 
@@ -121,15 +137,15 @@ def _op(reader: _Reader, tree: Node, loc: Loc) -> None:
     mnemonic, name = _text(rest.pop(0)), _text(head)[1:]
     origin = ""
     if isinstance(rest[-1], Token):
-        origin = str(json.loads(_text(rest.pop())))
+        origin = _origin(_text(rest.pop()))
     op_type = _type(rest.pop())
     if mnemonic not in OPS:
-        raise _Bad(f"unknown op '{mnemonic}'; there are {', '.join(OPS)}")
+        raise _BadLineError(f"unknown op '{mnemonic}'; there are {', '.join(OPS)}")
     refs = [Ref(_text(t)[1:]) for t in rest if isinstance(t, Token)]
     given = [t for t in rest if not isinstance(t, Token)]
     values, facts = _values(OPS[mnemonic], mnemonic, refs, given)
     if facts:
-        raise _Bad("; ".join(facts))
+        raise _BadLineError("; ".join(facts))
     loc = Loc(loc.file, loc.line, origin)
     reader.ops.append(OPS[mnemonic](name=name, type=op_type, loc=loc, **values))
 
@@ -154,7 +170,7 @@ def _values(op: type[Op], mnemonic: str, refs: list[Ref], given: Sequence[Node])
         else:
             try:
                 values[key] = _value(known[key], token)
-            except _Bad as e:
+            except _BadLineError as e:
                 facts.append(str(e))
     seen = {_text(a.children[0]) for a in given}
     facts += [f"{f.name}= is missing" for f in known.values() if f.default is MISSING and f.name not in seen]
@@ -182,14 +198,14 @@ def _value(f: Field, token: object) -> object:
             pass
     wanted = {"const": "an array, @name", "int": "a whole number", "float": "a number", "bool": "true or false"}
     want = {"word": " or ".join(f.words), "sizes": "x".join("n" * f.count)}.get(f.kind) or wanted[f.kind]
-    raise _Bad(f"{f.name}={text} must be {want}")
+    raise _BadLineError(f"{f.name}={text} must be {want}")
 
 
-def _type(tree: object) -> Type:
-    assert isinstance(tree, Tree)
+def _type(node: object) -> Type:
+    tree = _tree(node)
     word, shape = _text(tree.children[0]), _sizes(_text(tree.children[1]))
     if min(shape) < 1:
-        raise _Bad(f"shape {_text(tree.children[1])} has an empty side", codes.SHAPE)
+        raise _BadLineError(f"shape {_text(tree.children[1])} has an empty side", codes.SHAPE)
     window = _text(tree.children[2]) if len(tree.children) > 2 else None
     low, high = window.split("..") if window else ("", "")
     match word:
@@ -203,24 +219,40 @@ def _type(tree: object) -> Type:
             return Scores(shape, _int(low), _int(high))
         case _:
             forms = "analog<1x28x28, 0..255>, spikes<8x9x9, 0..10>, potential<8x9x9, 10..>, scores<10, 20..30>"
-            raise _Bad(f"not a type; types look like {forms}")
+            raise _BadLineError(f"not a type; types look like {forms}")
+
+
+def _origin(text: str) -> str:
+    """The string in quotes; whatever a model may be called, as long as it can be written again."""
+    try:
+        origin = str(json.loads(text))
+        origin.encode("utf-8")
+    except ValueError as e:
+        raise _BadLineError(f"{text[:40]} is no string: {e}") from e
+    return origin
 
 
 def _array(reader: _Reader, tree: Node, loc: Loc) -> None:
     _inside(reader, 1, "an array")
     name, dtype, *sizes, digest = (_text(t) for t in tree.children)
-    shape = _sizes(sizes[0]) if sizes else ()
-    reader.hashes[name[1:]] = (loc, dtype, shape, digest)
+    if name[1:] in reader.hashes:
+        raise _BadLineError(f"{name} is listed twice", codes.NAME)
+    reader.hashes[name[1:]] = (loc, dtype, _sizes(sizes[0]) if sizes else (), digest)
 
 
 def _map(reader: _Reader, tree: Node, loc: Loc) -> None:
     _inside(reader, 1, "a map")
+    if reader.map_head is not None:
+        raise _BadLineError("a second map; a net has one")
+    attrs = [(_text(a.children[0]), _text(a.children[1])) for a in tree.children[1:] if isinstance(a, Tree)]
+    given, keys = dict(attrs), sorted(key for key, _ in attrs)
+    if keys != ["deliver", "mesh", "partition", "place"] or not re.fullmatch(r"\d{1,6}x\d{1,6}", given["mesh"]):
+        form = "`map @chip mesh=17x17 partition=tile place=row-major deliver=multicast {`"
+        raise _BadLineError(f"a map looks like {form}")
     reader.depth = 2
-    attrs = {_text(a.children[0]): _text(a.children[1]) for a in tree.children[1:] if isinstance(a, Tree)}
-    missing = [k for k in ("mesh", "partition", "place", "deliver") if k not in attrs]
-    if missing or not re.fullmatch(r"[0-9]{1,6}x[0-9]{1,6}", attrs["mesh"]):
-        raise _Bad("a map looks like `map @chip mesh=17x17 partition=tile place=row-major deliver=multicast {`")
-    reader.map_head = (_text(tree.children[0])[1:], attrs)
+    width, height = _sizes(given["mesh"])
+    chip = _text(tree.children[0])[1:]
+    reader.map_head = Mapped(chip, (width, height), given["partition"], given["place"], given["deliver"], (), ())
 
 
 def _core(reader: _Reader, tree: Node, loc: Loc) -> None:
@@ -236,10 +268,9 @@ def _route(reader: _Reader, tree: Node, loc: Loc) -> None:
     reader.routes.append(Route(_int(_text(number)), _slice(box), tuple(_int(_text(t)) for t in to)))
 
 
-def _slice(tree: object) -> Slice:
-    assert isinstance(tree, Tree)
-    layer, *spans = (_text(t) for t in tree.children)
-    return Slice(layer[1:], tuple((int(a), int(b)) for a, b in (s.split(":") for s in spans)))
+def _slice(node: object) -> Slice:
+    layer, *spans = (_text(t) for t in _tree(node).children)
+    return Slice(layer[1:], tuple((_int(a), _int(b)) for a, b in (s.split(":") for s in spans)))
 
 
 _READ: dict[str, Callable[[_Reader, Node, Loc], None]] = {
@@ -251,8 +282,8 @@ def _hash_faults(reader: _Reader, arrays: Arrays) -> list[Fault]:
     """Arrays that are not the ones the text was saved with."""
     faults = list[Fault]()
     for name, (loc, dtype, shape, digest) in reader.hashes.items():
-        const = next((c for c in arrays if c == name), None)
-        if const is None:
+        const = Const(name)
+        if const not in arrays:
             faults.append(Fault(codes.NAME, loc, f"@{name}", "no such array in the .npz beside the text"))
         elif (arrays[const].dtype.str[1:], arrays[const].shape) != (dtype, shape):
             got = f"{arrays[const].dtype.str[1:]} {arrays[const].shape}"
@@ -268,14 +299,16 @@ def _hash_faults(reader: _Reader, arrays: Arrays) -> list[Fault]:
 def _inside(reader: _Reader, depth: int, what: str) -> None:
     if reader.depth != depth:
         place = {0: "outside of a net", 1: "directly in a net", 2: "inside a map"}[reader.depth]
-        raise _Bad(f"{what} may not stand {place}")
+        raise _BadLineError(f"{what} may not stand {place}")
 
 
 def _unexpected(e: UnexpectedInput, line: str) -> str:
     """Lark's complaint as one sentence: what was found, at which column, what would be accepted."""
-    column = e.column if isinstance(e.column, int) and e.column > 0 else len(line) + 1
+    at = cast(object, e.column)  # lark has no column for the end of a line
+    column = at if isinstance(at, int) and at > 0 else len(line) + 1
     if isinstance(e, UnexpectedToken):
-        found = "the line ends" if e.token.type == "$END" else f"unexpected '{e.token}'"
+        token = cast(Token, e.token)  # pyright: ignore[reportUnknownMemberType]
+        found = "the line ends" if token.type == "$END" else f"unexpected '{token[:40]}'"
         names = set(e.accepts or e.expected)
     else:
         assert isinstance(e, UnexpectedCharacters)
@@ -288,13 +321,8 @@ def _unexpected(e: UnexpectedInput, line: str) -> str:
 
 def _uncomment(line: str) -> str:
     """The line without a trailing // comment (a // inside a quoted origin is text)."""
-    quoted = False
-    for i, c in enumerate(line):
-        if c == '"' and line[i - 1 : i] != "\\":
-            quoted = not quoted
-        elif not quoted and line.startswith("//", i):
-            return line[:i]
-    return line
+    comment = next((m.start() for m in _QUOTE_OR_COMMENT.finditer(line) if m[0] == "//"), len(line))
+    return line[:comment]
 
 
 def _sizes(text: str) -> Shape:
@@ -303,13 +331,18 @@ def _sizes(text: str) -> Shape:
 
 def _int(text: str) -> int:
     if not re.fullmatch(r"[+-]?\d{1,12}", text):
-        raise _Bad(f"{text[:40]} must be a whole number of at most 12 digits")
+        raise _BadLineError(f"{text[:40]} must be a whole number of at most 12 digits")
     return int(text)
 
 
 def _text(token: object) -> str:
     assert isinstance(token, Token)
     return str(token)
+
+
+def _tree(node: object) -> Node:
+    assert isinstance(node, Tree)
+    return cast(Node, node)
 
 
 @cache

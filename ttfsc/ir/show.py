@@ -12,7 +12,7 @@ from ttfsc.ir.types import show_shape
 
 
 def show(net: Net, *, hashes: bool = False) -> str:
-    """The net as text; with `hashes` it ends in a list of its arrays with type, shape and sha256, as files are saved."""
+    """The net as text. With `hashes` it ends in its arrays with number type, shape and sha256, as files are saved."""
     width = max((len(op.name) for op in net.ops), default=0)
     lines = [f"net @{net.name} {{", *(f"  {show_op(op, width)}" for op in net.ops)]
     if net.mapped is not None:
@@ -33,8 +33,13 @@ def show_op(op: Op, width: int = 0) -> str:
             parts += [f"%{ref}" for ref in value]
         elif value != f.default:
             parts.append(f"{f.name}={_value(f, value)}")
-    origin = f" at {json.dumps(op.loc.origin, ensure_ascii=False)}" if op.loc.origin else ""
-    return f"{' '.join(parts)} : {op.type}{origin}"
+    return f"{' '.join(parts)} : {op.type}{_origin(op.loc.origin)}"
+
+
+def _origin(origin: str) -> str:
+    """Where the op came from, quoted; what UTF-8 cannot hold becomes a question mark."""
+    text = origin.encode("utf-8", "replace").decode("utf-8")
+    return f" at {json.dumps(text, ensure_ascii=False)}" if text else ""
 
 
 def _value(f: Field, value: object) -> str:
@@ -47,7 +52,7 @@ def _value(f: Field, value: object) -> str:
         case "bool":
             return "true" if value else "false"
         case "float":
-            return repr(value)
+            return repr(float(str(value)))
         case _:
             return str(value)
 
@@ -55,7 +60,8 @@ def _value(f: Field, value: object) -> str:
 def _arrays(arrays: Arrays) -> Iterator[str]:
     for name in sorted(arrays):
         array = arrays[name]
-        yield f"@{name} = {array.dtype.str[1:]}<{show_shape(array.shape)}> sha256={arrays.digest(name)}"
+        shape = show_shape(tuple(int(n) for n in array.shape))
+        yield f"@{name} = {array.dtype.str[1:]}<{shape}> sha256={arrays.digest(name)}"
 
 
 def _mapped(mapped: Mapped) -> Iterator[str]:

@@ -24,7 +24,6 @@ from ttfsc.ir import (
     Fire,
     Net,
     Op,
-    Potential,
     Spikes,
     TtfsError,
     codes,
@@ -76,13 +75,9 @@ def calibrate(
 
 def _obstacles(net: Net, op: Fire) -> Iterator[Fault]:
     """Why a range for this layer cannot come from its values alone."""
-    membrane = net.type_of(op.v)
-    if isinstance(membrane, Potential) and membrane.streaming:
-        yield Fault(codes.CALIBRATION, op.loc, op.subject, "a streaming neuron needs the theta it was trained with")
-    elif any(s.kernel == "ramp" for s in synapses_into(net, op.v)):
-        yield Fault(
-            codes.CALIBRATION, op.loc, op.subject, "a neuron with a rising membrane needs the theta it was trained with"
-        )
+    if any(s.kernel == "ramp" for s in synapses_into(net, op.v)):
+        fact = "a neuron with a rising membrane needs the theta it was trained with"
+        yield Fault(codes.CALIBRATION, op.loc, op.subject, fact)
     for reader in net.ops:
         if isinstance(reader, Conv2d | Dense) and reader.kernel != "hold" and _reads(net, reader, op):
             fact = f"its range cannot move into {reader.subject}: kernel={reader.kernel} counts spikes; give it theta="

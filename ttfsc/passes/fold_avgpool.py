@@ -8,8 +8,8 @@
     %v = dense %f w=@w                                 %v     = flatten %v.map
 
 with @w and @step divided by the window's size; integers on a trained grid stay the same. The pool remains a stage of
-its own inside conv2d, so padding of the pool or of the convolution behind it changes nothing. A `ceil` window that hangs
-over the border reads zeros there: the pool is padded on that side until rounding down gives the same windows.
+its own inside conv2d, so padding of the pool or of the convolution behind it changes nothing. A `ceil` window that
+hangs over the border reads zeros there: the pool is padded on that side until rounding down gives the same windows.
 
 Windows of different divisors (ceil mode, padding that is not counted) fold where every weight reads one window only,
 i.e. where the synapse has a single output position: the divisor is then that of the weight's window. Elsewhere, and

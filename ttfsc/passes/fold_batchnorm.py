@@ -56,7 +56,7 @@ def fold_batchnorm(net: Net) -> Net:
         work.take(op)
     if work.faults:
         raise TtfsError(work.faults)
-    return pruned(net.with_ops(work.ops.values(), work.pool.changes)) if work.folded else net
+    return pruned(net.with_ops(_ordered(work.ops), work.pool.changes)) if work.folded else net
 
 
 class _UnfoldableError(Exception):
@@ -261,6 +261,21 @@ class _Work:
         if value is None or (old is None and not value.any()):
             return None
         return self.pool.put(op, old if old is not None else f"{op.name}.{key}", value)
+
+
+def _ordered(ops: dict[str, Op]) -> list[Op]:
+    """The same ops, each behind its operands: copies were made after the ops that now read them."""
+    done = dict[str, Op]()
+
+    def put(op: Op) -> None:
+        for ref in op.operands():
+            if ref not in done:
+                put(ops[ref])
+        done.setdefault(op.name, op)
+
+    for op in ops.values():
+        put(op)
+    return list(done.values())
 
 
 def _per_input(op: SynapseOp, scale: Reals, w: Shape) -> Reals:

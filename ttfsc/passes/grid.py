@@ -125,7 +125,7 @@ def _on_grid(b: Branch) -> Ints | Fault:
     place = [int(i) for i in np.argwhere(wrong)[0]]
     fact = (
         f"@{b.op.w} does not lie on its grid step=@{b.op.step} bits={b.bits}: {int(wrong.sum())} weights, the first at "
-        f"{place} is {exact[tuple(place)]:.6g} steps, must be an integer of {low}..{high}; export the trained model again"
+        f"{place} is {exact[tuple(place)]:.6g} steps, must be an integer of {low}..{high}; export the model again"
     )
     return Fault(codes.ARRAY, b.op.loc, b.op.subject, fact)
 
@@ -161,7 +161,7 @@ def _common(trained: list[Branch], integers: dict[str, Ints], *, per_tensor: boo
             channel = int(np.argmax(bad))
             fact = (
                 f"was trained on a grid whose unit is {ratio[channel]:.6g} times that of a branch it is added to "
-                f"(channel {channel}); only whole multiples add up exactly: train the branches of a sum with one common step"
+                f"(channel {channel}); only whole multiples add up exactly: train both with one step"
             )
             faults.append(Fault(codes.OPTION, b.op.loc, b.op.subject, fact))
     if faults:

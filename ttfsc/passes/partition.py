@@ -28,6 +28,7 @@ from ttfsc.ir import (
     codes,
     layers_of,
     show_shape,
+    stage_faults,
     weights_held,
 )
 
@@ -37,11 +38,15 @@ Span = tuple[int, int]
 def partition(net: Net, *, scheme: str = "tile", chip: Chip) -> Net:
     """The net with its neurons on cores of at most `chip.neurons_per_core`.
 
-    Raises TtfsError: unknown scheme (OPTION); branches that cannot share a membrane's cores (UNSUPPORTED); more cores
-    than the mesh has or more synapse memory than a core has (CAPACITY), every excess at once.
+    Raises TtfsError: unknown scheme (OPTION); not a canonical net (STAGE); branches that cannot share a membrane's
+    cores (UNSUPPORTED); more cores than the mesh has or more synapse memory than a core has (CAPACITY), every excess
+    at once.
     """
     if scheme not in SCHEMES:
         raise TtfsError.one(codes.OPTION, f"scheme={scheme} must be {' or '.join(SCHEMES)}", subject="partition")
+    faults = stage_faults(net, "canonical")
+    if faults:
+        raise TtfsError(faults)
     layers = layers_of(net)
     faults = list(_grid_faults(layers))
     if faults:

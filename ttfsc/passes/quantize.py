@@ -68,8 +68,8 @@ def quantize(
 
     Raises:
         TtfsError: TTFS016 for bad options and for bits or ticks other than a layer was trained with; TTFS003 for
-            weights off their trained grid; TTFS007 for branches of a sum that do not fit 8 bits; TTFS005 for a `ramp` layer
-            whose input has another T; TTFS018 for missing ranges; TTFS006 for a net that is not canonical.
+            weights off their trained grid; TTFS007 for branches of a sum that do not fit 8 bits; TTFS005 for a `ramp`
+            layer whose input has another T; TTFS018 for missing ranges; TTFS006 for a net that is not canonical.
     """
     faults = [*option_faults("quantize", method, percentile, ticks, bits), *_conflicts(net, bits, ticks)]
     if faults:

@@ -2,8 +2,8 @@
 
 A real neuron fires when `unit V + bias + drift n/T >= Theta (T - n)/T`; the constants move into the table
 (`ttfsc.ir.falling_table`), so hidden layers have no bias left and lose nothing to rounding it. Where the membrane
-itself is an answer (read-outs, the tie rule of first_spike) or forgets its bias (kernel leak), the bias stays on the synapse
-as a rounded integer, and what the rounding took is put into the table instead: spikes are the same either way.
+itself is an answer (read-outs, the tie rule of first_spike) or forgets its bias (kernel leak), the bias stays on the
+synapse as a rounded integer, and what the rounding took is put into the table instead: spikes are the same either way.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ def whole_constants(net: Net, op: SynapseOp, unit: Reals, ticks: int) -> tuple[I
 def table_of(theta: Reals, c: Constants, ticks: int, *, streaming: bool) -> Ints:
     """The threshold table: [1, T], [C, T] or [*shape, T], the smallest that says it.
 
-    Windowed: the falling threshold theta (1 - n/T). Streaming: theta at every tick, constants of `step` kernels moved in.
+    Windowed: the falling threshold theta (1 - n/T). Streaming: theta at every tick, with constants of `step`.
     """
     theta = _ranked(theta, c.unit.ndim)
     if streaming:

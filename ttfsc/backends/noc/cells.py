@@ -177,15 +177,15 @@ class Memory:
 
     def __init__(self, binary: bytes) -> None:
         self.binary = binary
-        self._kernels = dict[tuple[bytes, int, bool], Weights]()
+        self._kernels = dict[tuple[bytes, int, int, bool], Weights]()
 
     def weights(self, section: Section, stored: LinkImage, box: Box) -> Weights:
         """Packed weights of a section, int8, flat."""
         link, rows = stored.link, box[0][1] - box[0][0]
         count = (rows if isinstance(link.synapse, Conv2d) else prod(b - a for a, b in box)) * prod(link.kernel[1:])
-        key = self.binary[section.offset : section.offset + section.size], stored.bits, stored.sign
+        key = self.binary[section.offset : section.offset + section.size], count, stored.bits, stored.sign
         if key not in self._kernels:
-            self._kernels[key] = unpack(key[0], count, stored.bits, stored.sign)
+            self._kernels[key] = unpack(*key)
         return self._kernels[key]
 
     def ints(self, section: Section, size: int, shape: tuple[int, ...]) -> Ints:

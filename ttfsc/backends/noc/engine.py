@@ -15,21 +15,8 @@ _BYTES = 256 << 20  # that one slice may take while it integrates; sets the batc
 
 
 def run(image: Image, x: Array, *, batch: int = 0, keep: Collection[str] | None = None) -> Result:
-    """Evaluate x [N, *input shape], integers in the input's range; the result is that of `ttfsc.ir.run`.
-
-    batch: inputs at a time, 0 = as many as fit comfortably. keep: layers whose spikes to return (default: all).
-    Raises TtfsError for inputs of a wrong shape, type or range.
-    """
-    _check_input(image, x)
-    chip = Mesh(image)
-    batch = batch or chip.batch
-    parts = [chip(x[i : i + batch]) for i in range(0, len(x), batch)]
-    names = [name for name in parts[0].spikes if keep is None or name in keep]
-    return Result(
-        np.concatenate([p.labels for p in parts]),
-        np.concatenate([p.scores for p in parts]),
-        {name: np.concatenate([p.spikes[name] for p in parts]) for name in names},
-    )
+    """`Mesh(image).run(x)`: evaluate inputs once. To run more of them, keep the mesh."""
+    return Mesh(image).run(x, batch=batch, keep=keep)
 
 
 class Mesh:
@@ -60,8 +47,23 @@ class Mesh:
                     self.inbox.setdefault((to, route.source.layer), []).append(route.source.box)
         self.batch = max(1, min(256, _BYTES // largest))
 
-    def __call__(self, x: Array) -> Result:
-        """One batch."""
+    def run(self, x: Array, *, batch: int = 0, keep: Collection[str] | None = None) -> Result:
+        """Evaluate x [N, *input shape], integers in the input's range; the result is that of `ttfsc.ir.run`.
+
+        batch: inputs at a time, 0 = as many as fit comfortably. keep: layers whose spikes to return (default: all).
+        Raises TtfsError for inputs of a wrong shape, type or range.
+        """
+        _check_input(self.image, x)
+        batch = batch or self.batch
+        parts = [self.step(x[i : i + batch], keep) for i in range(0, len(x), batch)]
+        return Result(
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            {name: np.concatenate([p.spikes[name] for p in parts]) for name in parts[0].spikes},
+        )
+
+    def step(self, x: Array, keep: Collection[str] | None) -> Result:
+        """One batch, its input already checked."""
         image, readout = self.image, self.image.readout
         out = {image.input.name: x.reshape(len(x), *grid_of(image.input.type.shape))}
         spikes = dict[str, Array]()
@@ -74,7 +76,7 @@ class Mesh:
             fired = np.zeros((len(x), *layer.layer.grid), np.uint8 if layer.ticks < 256 else np.int32)
             answer = np.zeros((len(x), *layer.layer.grid), np.int64)  # membranes that the host reads
             for core, cell in self.cells[name]:
-                v = cell.integrate(dict(self.arrived(core, cell, out, len(x))), self.analog)
+                v = cell.integrate(dict(self.arrived(core, cell, out)), self.analog)
                 at = (slice(None), *(slice(a, b) for a, b in cell.box))
                 if isinstance(op, Fire):
                     fired[at] = own = cell.fire(v, op.force_last)
@@ -96,9 +98,9 @@ class Mesh:
             values = pooled(out[readout.source], readout.pools).reshape(len(x), -1).astype(np.int64)
             scores = np.array([0, *reversed(readout.table)], np.int64)[values]
             labels = scores.argmax(1)
-        return Result(labels, scores, spikes)
+        return Result(labels, scores, {n: s for n, s in spikes.items() if keep is None or n in keep})
 
-    def arrived(self, core: int, cell: SliceCell, out: dict[str, Array], n: int) -> Iterator[tuple[str, Array]]:
+    def arrived(self, core: int, cell: SliceCell, out: dict[str, Array]) -> Iterator[tuple[str, Array]]:
         """What a core has of each source: all of the host's signals, and those spikes that routes bring."""
         for source in dict.fromkeys(link.link.source for link in cell.links):
             if source in self.hosts:

@@ -15,7 +15,7 @@ from ttfsc.ir.ops import Rule
 
 VERSION = 1
 FORMAT = "ttfsc-noc"
-MAPPING, BINARY, SCHEMA = "noc/mapping.json", "noc/cores.bin", "noc/mapping.schema.json"
+MAPPING, BINARY, SCHEMA = "mapping.json", "cores.bin", "mapping.schema.json"
 MAGIC = b"TTFSNOC\0"
 HEADER = 16  # magic, version and number of cores, both little-endian uint32
 ALIGN = 8  # every section begins at a multiple of this

@@ -19,7 +19,7 @@ Table = dict[str, Any]
 
 
 def read(folder: Path) -> Image:
-    """The image in a folder that holds `noc/`; raises TtfsError with what is wrong."""
+    """The image in a folder of mapping files; raises TtfsError with what is wrong."""
     files, faults = dict[str, bytes](), list[Fault]()
     for name, limit in ((MAPPING, MAX_JSON), (BINARY, MAX_BINARY)):
         path = folder / name
@@ -45,8 +45,8 @@ def load(files: Mapping[str, bytes]) -> Image:
     """
     missing = [name for name in (MAPPING, BINARY) if name not in files]
     if missing:
-        raise TtfsError(Fault(codes.FILE, Loc(name), "", "is missing") for name in missing)
-    loc = Loc(MAPPING)
+        raise TtfsError(Fault(codes.FILE, Loc(f"noc/{name}"), "", "is missing") for name in missing)
+    loc = Loc(f"noc/{MAPPING}")
     document = _parsed(files[MAPPING], loc)
     faults = form_faults(document, loc)
     if faults:
@@ -87,7 +87,7 @@ def _hash_faults(document: Table, binary: bytes, loc: Loc) -> Iterator[Fault]:
     changed = "was changed after it was written"
     if head_hash(document) != document["sha256"]["head"]:
         yield Fault(codes.DAMAGED, loc, "head (everything but the cores)", changed)
-    view, known, named = memoryview(binary), Loc(BINARY), 0
+    view, known, named = memoryview(binary), Loc(f"noc/{BINARY}"), 0
     cores: list[Table] = document["cores"]
     for core in cores:
         end = core["offset"] + core["bytes"]

@@ -10,9 +10,9 @@ PAPER = "Wei et al., DTA-TTFS, ICCV 2023"
 PJ_PER_UJ = 1_000_000.0
 
 RATE_STEPS = 512
-"""Time steps of the rate-coded VGG16 that Eq. 11 is relative to (PAPER, Table 2, row "rate")."""
+"""Time steps of the rate-coded VGG16 that Eq. 11 is relative to (PAPER, Eq. 11, Table 2)."""
 RATE_SPIKES = 2.612e6
-"""Spikes per CIFAR-10 frame of that network (PAPER, Table 2, row "rate")."""
+"""Spikes per CIFAR-10 frame of that network (PAPER, Eq. 11, Table 2)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ def from_json(data: object, *, source: str = JSON) -> Report:
     if isinstance(data, dict):
         version = cast("dict[str, object]", data).get("schema_version")
         if version != SCHEMA_VERSION or isinstance(version, bool):
-            shown = version if isinstance(version, int) and abs(version) < 2**31 else "missing or no version"
+            plain = isinstance(version, int) and not isinstance(version, bool) and abs(version) < 2**31
+            shown = version if plain else "missing or no version"
             fact = f"schema_version is {shown}, this ttfsc reads {SCHEMA_VERSION}: use the ttfsc that wrote the report"
             raise TtfsError.one(codes.DAMAGED, fact, loc=Loc(source))
     return decode(Report, cast("object", data), source=source)

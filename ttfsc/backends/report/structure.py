@@ -32,7 +32,7 @@ def synapses_of(net: Net, layer: Layer) -> Synapses:
     return Synapses(
         total=sum(dense_synapses(link) for link in layer.links),
         nonzero=sum(nonzero_synapses(link, net.arrays[link.synapse.w]) for link in layer.links),
-        fan_in=sum(_fan_in(link) for link in layer.links),
+        fan_in=int(np.sum([_fan_in(link).reshape(layer.grid) for link in layer.links], axis=0).max()),
         parameters=sum(parameters.values()),
         bits=max(link.synapse.bits for link in layer.links),
         weight_bits=sum(weights.values()),
@@ -63,9 +63,11 @@ def _tap_uses(link: Link, op: Conv2d, axis: int) -> Counts:
     return np.where(inside, summed[places.clip(0, inner - 1)], 0).sum(1)
 
 
-def _fan_in(link: Link) -> int:
+def _fan_in(link: Link) -> Counts:
+    """[C, H, W] of the outputs: synapses of each."""
     height, width = link.axes
-    return int(height.sum(1).max() * width.sum(1).max()) * (link.fan_grid[0] // link.groups)
+    plane = np.outer(height.sum(1), width.sum(1)) * (link.fan_grid[0] // link.groups)
+    return np.broadcast_to(plane, link.out_grid)
 
 
 def _stored(link: Link) -> Iterator[Const]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 LABEL = 130  # pixels kept for row names
-BAR = 480
-VALUE = 110
+BAR = 400
+VALUE = 150
 ROW = 22
 TIMES_ROW = 34
 GRID = 340

@@ -1,0 +1,212 @@
+from collections import Counter
+from itertools import product
+from math import prod
+
+import numpy as np
+import pytest
+from bench.mapping import vgg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.mapping.nets import chip_of, mapped, mnist
+from ttfsc.hardware import load_chip
+from ttfsc.ir import (
+    OPEN,
+    Add,
+    Analog,
+    BatchNorm,
+    Builder,
+    Conv2d,
+    Decode,
+    Dense,
+    Fire,
+    Flatten,
+    Grid,
+    Input,
+    Net,
+    Ref,
+    TtfsError,
+    codes,
+    layers_of,
+    parse,
+    show,
+    verify,
+)
+from ttfsc.passes.partition import SCHEMES, boxes_of, partition
+from ttfsc.passes.place import place
+from ttfsc.passes.route import route
+
+GRIDS = st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(1, 12))
+
+
+@settings(max_examples=200)
+@given(GRIDS, st.integers(1, 60), st.sampled_from(sorted(SCHEMES)))
+def test_boxes_cover_once_and_fit(grid: Grid, limit: int, scheme: str) -> None:
+    count = np.zeros(grid, np.int64)
+    for box in boxes_of(grid, limit, scheme):
+        assert prod(b - a for a, b in box) <= limit
+        count[tuple(slice(a, b) for a, b in box)] += 1
+    assert (count == 1).all()
+
+
+@settings(max_examples=100)
+@given(GRIDS, st.integers(1, 60))
+def test_tiles_are_as_few_as_any_even_cut(grid: Grid, limit: int) -> None:
+    channels, height, width = grid
+    groups = -(-channels // limit)
+    per_group = -(-channels // groups)
+    fewest = min(
+        down * across
+        for down, across in product(range(1, height + 1), range(1, width + 1))
+        if -(-height // down) * -(-width // across) * per_group <= limit
+    )
+    assert len(boxes_of(grid, limit, "tile")) == groups * fewest
+
+
+@pytest.mark.parametrize(
+    ("grid", "shape"),
+    [((64, 32, 32), (64, 4, 4)), ((128, 16, 16), (128, 2, 4)), ((256, 8, 8), (256, 2, 2)), ((512, 4, 4), (512, 1, 2)),
+     ((4096, 1, 1), (1024, 1, 1)), ((1536, 3, 3), (768, 1, 1))],
+)  # fmt: skip
+def test_tiles_of_a_thousand_neurons(grid: Grid, shape: Grid) -> None:
+    assert {tuple(b - a for a, b in box) for box in boxes_of(grid, 1024, "tile")} == {shape}
+
+
+@pytest.mark.parametrize(
+    ("grid", "shape"),
+    [((64, 32, 32), (1, 32, 32)), ((128, 16, 16), (4, 16, 16)), ((512, 2, 2), (256, 2, 2)), ((2, 64, 64), (1, 32, 32))],
+)
+def test_feature_groups_of_a_thousand_neurons(grid: Grid, shape: Grid) -> None:
+    assert {tuple(b - a for a, b in box) for box in boxes_of(grid, 1024, "feature")} == {shape}
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_vgg16_takes_279_cores(scheme: str) -> None:
+    net = partition(vgg(), scheme=scheme, chip=load_chip("canmore-22nm"))
+    assert net.mapped is not None
+    cores = net.mapped.cores
+    assert (len(cores), net.mapped.mesh) == (279, (17, 17))
+    assert [core.id for core in cores] == list(range(279))
+    assert max(core.neurons for core in cores) <= 1024
+    assert sum(core.neurons for core in cores) == 284_682
+    order = [core.slices[0].layer for core in cores]
+    assert list(dict.fromkeys(order)) == [layer.name for layer in layers_of(net)]
+    assert list(Counter(order).values()) == [64, 64, 32, 32, 16, 16, 16, 8, 8, 8, 2, 2, 2, 4, 4, 1]
+    assert [core.slices[0].box for core in cores] == [
+        box for layer in layers_of(net) for box in sorted(c.slices[0].box for c in cores if c.slices[0].layer == layer.name)
+    ]  # layer by layer, channel groups outermost, then raster order
+
+
+def test_places_are_row_major() -> None:
+    net = mapped(mnist(), chip_of(300))
+    assert net.mapped is not None
+    width = net.mapped.mesh[0]
+    assert [core.place for core in net.mapped.cores] == [(i % width, i // width) for i in range(len(net.mapped.cores))]
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_text_round_trip(scheme: str) -> None:
+    net = mapped(mnist(), chip_of(300), scheme)
+    assert verify(net) is net
+    assert parse(show(net), net.arrays) == net
+
+
+def _faults(net: Net, scheme: str = "tile", **limits: object) -> list[str]:
+    with pytest.raises(TtfsError) as e:
+        partition(net, scheme=scheme, chip=chip_of(1024, **limits))  # pyright: ignore[reportArgumentType]
+    return [str(f) for f in e.value.faults]
+
+
+def test_too_few_cores() -> None:
+    faults = _faults(mnist(), mesh=(4, 3))
+    assert faults == [
+        "<net>: error[TTFS010]: 'fire' %c1: 10,816 neurons need 12 cores of 1,024 neurons, the 4x3 mesh of small has"
+        " 12: make the layer smaller"
+    ] or len(faults) == 1
+    (fault,) = faults
+    assert "needs 18 cores with scheme=tile, the 4x3 mesh of small has 12: 6 too few" in fault
+    assert fault.startswith("mnist: error[TTFS010]: net @mnist:")
+
+
+def test_layers_larger_than_the_chip_are_named_with_the_net() -> None:
+    faults = _faults(mnist(), mesh=(2, 1))
+    assert [f.split(": ")[2] for f in faults] == ["'fire' %c1", "'fire' %c2", "net @mnist"]
+    assert "10,816 neurons need 12 cores of 1,024 neurons, the 2x1 mesh of small has 2: make the layer smaller" in faults[0]
+
+
+def test_the_other_scheme_is_offered_where_it_fits() -> None:
+    (fault,) = _faults(mnist(), "feature", mesh=(6, 3))
+    assert "needs 22 cores with scheme=feature" in fault
+    assert fault.endswith("4 too few; choose a larger chip (--arch) or partition{scheme=tile} needs 18")
+
+
+def test_synapse_memory() -> None:
+    faults = _faults(mnist(), bits=40_000)
+    assert [f.split(": ")[2] for f in faults] == ["'fire' %c2", "'fire' %f3"]
+    assert faults[0].endswith(
+        "needs 51,200 bits of synapse memory on one core with scheme=tile, small has 40,000: 11,200 too few; choose "
+        "partition{scheme=feature}, which needs 12,800, or fewer bits per weight, or a chip with more (--arch)"
+    )
+    assert faults[1].endswith("369,600 too few; choose fewer bits per weight, or a chip with more (--arch)")
+
+
+def test_options() -> None:
+    net = mnist()
+    for call in (
+        lambda: partition(net, scheme="random", chip=chip_of(9)),
+        lambda: place(mapped(net, chip_of(900)), scheme="spiral"),
+        lambda: route(mapped(net, chip_of(900)), delivery="pigeon"),
+    ):
+        with pytest.raises(TtfsError, match=r"must be ") as e:
+            call()
+        assert [f.code for f in e.value.faults] == [codes.OPTION]
+
+
+@pytest.mark.parametrize("step", [place, route])
+def test_no_map(step) -> None:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+    with pytest.raises(TtfsError, match="has no map section: run partition first"):
+        step(mnist())
+
+
+def test_nets_that_are_not_canonical_yet() -> None:
+    b = Builder("early")
+    b.add(Input(name="in", type=Analog((4,), 0, 9)))
+    b.add(Dense(name="v", type=OPEN, x=Ref("in"), w=b.array("w", np.ones((3, 4), np.float32))))
+    one = b.array("one", np.ones(3, np.float32))
+    b.add(BatchNorm(name="n", type=OPEN, x=Ref("v"), scale=one, shift=one))
+    b.add(Decode(name="out", type=OPEN, xs=(Ref("n"),), rule="membrane"))
+    with pytest.raises(TtfsError, match="run fold-batchnorm"):
+        partition(b.net(), chip=chip_of(9))
+
+
+def _joined(second: tuple[int, ...]) -> Net:
+    """A flattened 2x2x2 convolution plus another branch of 8 neurons on the same membrane."""
+    b = Builder("joined", ticks=4)
+    b.add(Input(name="in", type=Analog((1, 3, 3), 0, 9)))
+    b.add(Conv2d(name="a", type=OPEN, x=Ref("in"), w=b.array("wa", np.ones((2, 1, 2, 2), np.int8)), bits=4))
+    b.add(Flatten(name="af", type=OPEN, x=Ref("a")))
+    w = b.array("wb", np.ones(second, np.int8))
+    if len(second) == 4:
+        b.add(Conv2d(name="b", type=OPEN, x=Ref("in"), w=w, bits=4))
+        b.add(Flatten(name="bf", type=OPEN, x=Ref("b")))
+    else:
+        b.add(Flatten(name="flat", type=OPEN, x=Ref("in")))
+        b.add(Dense(name="bf", type=OPEN, x=Ref("flat"), w=w, bits=4))
+    b.add(Add(name="v", type=OPEN, xs=(Ref("bf"), Ref("af"))))
+    b.add(Fire(name="s", type=OPEN, v=Ref("v"), theta=b.array("t", np.ones((8, 4), np.int32)), width=32))
+    b.add(Dense(name="o", type=OPEN, x=Ref("s"), w=b.array("wo", np.ones((2, 8), np.int8)), bits=4))
+    b.add(Decode(name="out", type=OPEN, xs=(Ref("o"),), rule="membrane", width=32))
+    return b.net()
+
+
+def test_a_dense_branch_shares_the_grid_of_a_convolution() -> None:
+    net = _joined((8, 9))
+    assert layers_of(net)[0].grid == (2, 2, 2)
+    assert verify(mapped(net, chip_of(3)))
+
+
+def test_two_flattened_convolutions_of_different_grids_are_refused() -> None:
+    with pytest.raises(TtfsError) as e:
+        partition(_joined((8, 1, 3, 3)), chip=chip_of(3))
+    assert [(f.code, f.subject) for f in e.value.faults] == [(codes.UNSUPPORTED, "'conv2d' %b")]
+    assert "adds a flattened membrane of 8x1x1 to one of 2x2x2" in str(e.value)

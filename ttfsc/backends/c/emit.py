@@ -1,0 +1,84 @@
+"""Net -> files of the C target. Nothing is written here; the same net gives the same bytes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttfsc.backends.c.cgen import SIZES
+from ttfsc.backends.c.lower import BLOB_FROM, lower
+from ttfsc.backends.c.plan import Plan
+from ttfsc.backends.c.render import render
+from ttfsc.backends.c.view import Cost, View, cost_of, described
+from ttfsc.ir import Analog, Array, Net, check_input, run
+
+SAMPLES = 4  # of the known-answer test
+EXPECTED_BYTES = 1 << 20  # of expected spikes in the known-answer test: large nets get fewer samples
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KnownAnswers:
+    """Inputs [N, inputs] and what the reference meaning says: spikes [N, trace], scores [N, classes], labels [N]."""
+
+    x: Array
+    spikes: Array
+    scores: Array
+    labels: Array
+
+
+def emit(
+    net: Net, *, samples: Array | None = None, name: str | None = None, blob_from: int = BLOB_FROM
+) -> dict[str, bytes]:
+    """C99 for a quantized net: header, source, weights, known-answer test, host program, Makefile, CMakeLists.txt.
+
+    samples: inputs [N, *input shape] of the known-answer test, the first few are taken; random ones if None.
+    name: prefix of every symbol and file (made an identifier); the net's name if None.
+    blob_from: bytes of packed weights from which they become a binary file, linked or loaded, instead of arrays.
+    Raises TtfsError: wrong stage, samples that do not fit the input, a width that does not hold, something this
+    target cannot express.
+    """
+    plan = lower(net, name=name, blob_from=blob_from)
+    known = known_answers(net, plan, samples)
+    p = plan.name
+    view = View(plan)
+    context = {"plan": plan, "p": p, "P": p.upper(), "v": view, "cost": cost_of(plan), "sizes": SIZES}
+    steps = [view.printed(step) for step in plan.steps]
+    files = {
+        f"{p}.h": render("model.h.j2", **context),
+        f"{p}.c": render("model.c.j2", steps=steps, kernels=[i.text(p) for i in plan.instances], **context),
+        f"{p}_trace.h": render("trace.h.j2", **context),
+        f"{p}_selftest.c": render("selftest.c.j2", test=known, count=len(known.x), **context),
+        f"{p}_main.c": render("main.c.j2", **context),
+        "Makefile": render("Makefile.j2", **context),
+        "CMakeLists.txt": render("CMakeLists.txt.j2", **context),
+        "model.json": described(plan),
+    }
+    if plan.blob:
+        files[f"{p}_weights.S"] = render("weights.S.j2", **context)
+        files[f"{p}_weights.bin"] = b"".join(w.packed.data.tobytes() for w in plan.weights)
+    return files
+
+
+def cost(net: Net) -> Cost:
+    """ROM and RAM of a quantized net in C, in bytes."""
+    return cost_of(lower(net))
+
+
+def known_answers(net: Net, plan: Plan, samples: Array | None) -> KnownAnswers:
+    """A few inputs and everything the reference meaning answers to them."""
+    count = max(1, min(SAMPLES, EXPECTED_BYTES // max(plan.trace_len, 1)))
+    if samples is None:
+        t = net.input.type
+        low, high = (t.low, t.high) if isinstance(t, Analog) else (plan.input.low, plan.input.high)
+        x = np.random.default_rng(0).integers(low, high + 1, (count, *t.shape))
+    else:
+        check_input(net, samples)
+        x = samples[:count]
+    result = run(net, x)
+    spikes = [result.spikes[t.name].reshape(len(x), -1) for t in plan.traced]
+    none = np.zeros((len(x), 1), np.uint8)  # C has no empty arrays
+    return KnownAnswers(
+        x.reshape(len(x), -1).astype(np.int64),
+        np.concatenate(spikes, axis=1) if spikes else none,
+        result.scores.astype(np.int64),
+        result.labels,
+    )

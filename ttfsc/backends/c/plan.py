@@ -1,0 +1,239 @@
+"""The last IR before text: which buffers, which tables, which kernel in which order. Everything is decided here.
+
+Values lie channel-last ([y][x][channel]) whatever their order in the net: the outputs of one position are contiguous,
+as the rows of the weights are. A flattened value keeps the layout of the grid it came from.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ttfsc.backends.c.kernels import Instance
+from ttfsc.backends.c.memory import Buffer
+from ttfsc.backends.c.pack import Packed
+from ttfsc.ir import Array, Conv2d, Dense, Grid
+
+KernelName = Literal["rows", "depthwise", "rows_at"]
+
+
+def choose_kernel(op: Conv2d | Dense, inputs: int, *, events: bool) -> KernelName:
+    """The one place that picks how a bundle of synapses is computed.
+
+    inputs: channels of the operand. events: its spikes act tick by tick (streaming).
+    """
+    if events:
+        return "rows_at"
+    if isinstance(op, Conv2d) and op.groups > 1 and inputs == op.groups:
+        return "depthwise"
+    return "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A value: a buffer of the state, or the caller's input (buffer None); grid [C, H, W], laid out [H][W][C]."""
+
+    buffer: int | None
+    ctype: str
+    grid: Grid
+    low: int
+    high: int  # what it can hold
+
+    @property
+    def pixels(self) -> int:
+        """Positions of the grid."""
+        return self.grid[1] * self.grid[2]
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.grid[0] * self.pixels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Table:
+    """A constant array of the source file."""
+
+    name: str
+    ctype: str
+    values: Array
+    line: str  # the IR line it came from
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Weights:
+    """Packed weights of one op: an array of the source file, or a stretch of the blob."""
+
+    name: str
+    line: str
+    packed: Packed
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A constant struct of the source file: `link` or `pool` (runtime/link.c, pool.c) and its fields in order."""
+
+    name: str
+    struct: str
+    fields: tuple[int, ...]
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Per channel, or per neuron: then pixel i's start at i * channels (times ticks for thresholds)."""
+
+    table: str
+    per_channel: bool = True
+    per_neuron: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One synapse op of a layer, ready to call."""
+
+    call: Instance
+    geometry: str
+    x: Operand
+    weights: str
+    offset: int  # of the weights in the blob
+    pixel_bytes: int  # 0: every output position uses the same weights
+    ramp: bool = False  # adds to the slope as well
+    hits: int | None = None  # windowed ramp on a pooled operand: buffer of spike counts
+    scratch: int | None = None
+    pool: str | None = None  # streaming on a pooled operand
+    bias: Constants | None = None  # the rest: streaming only
+    drift: Constants | None = None
+    leak: tuple[int, int, int] | None = None  # numerator, shift, rounding
+    delay: int = 0
+    every: bool = False
+    v: int = -1  # buffer of this op's membrane
+    current: int | None = None  # analog operand: buffer of what arrives
+
+
+@dataclass(frozen=True, slots=True)
+class FireSink:
+    """Spikes by threshold table."""
+
+    call: Instance
+    theta: Constants
+    ticks: int
+    force_last: bool
+    out: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class MembraneSink:
+    """V at the window's end becomes the scores."""
+
+    call: Instance
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSink:
+    """V at each neuron's own spike, or at the window's end where it was silent."""
+
+    call: Instance
+    ticks: int
+    spikes: Operand
+    at: int  # buffer, channel-major
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Neurons: synapses and what becomes of their sums, one output position after the other."""
+
+    id: str
+    lines: tuple[str, ...]
+    streaming: bool
+    grid: Grid
+    acc: str
+    links: tuple[Link, ...]
+    sum: int  # buffer; streaming with one link: that link's membrane
+    slope: int | None
+    bias: Constants | None  # windowed: of all links together
+    drift: Constants | None
+    sink: FireSink | MembraneSink | RecallSink
+    kind: str = "layer"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step without neurons: take (channel-last input), encode, max_pool, pool_sum."""
+
+    id: str
+    lines: tuple[str, ...]
+    call: Instance
+    x: Operand
+    out: Operand
+    pool: str | None = None
+    hits: int | None = None
+    numbers: tuple[int, ...] = ()  # encode: low, high, ticks
+    kind: str = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """From scores or spikes to the label."""
+
+    id: str
+    lines: tuple[str, ...]
+    rule: str
+    x: Operand | None = None
+    membrane: int | None = None
+    table: str | None = None
+    ticks: int = 0
+    kind: str = "answer"
+
+
+Step = Layer | Move | Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A layer that the trace shows: `size` values from `offset`, channel-major; tick = closes - value."""
+
+    name: str
+    step: str
+    x: Operand
+    shape: tuple[int, ...]
+    opens: int
+    closes: int
+    offset: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A model, ready to print."""
+
+    name: str  # C prefix
+    net: str  # the net's own name
+    ir: str  # hash of the net
+    scale: float
+    spike_input: bool
+    input: Operand
+    input_shape: tuple[int, ...]
+    classes: int
+    rule: str
+    ticks: int  # of the answer's window
+    spike: str  # C type of spike values
+    buffers: tuple[Buffer, ...]
+    arenas: tuple[tuple[str, int], ...]
+    state_bytes: int
+    tables: tuple[Table, ...]
+    geometries: tuple[Geometry, ...]
+    weights: tuple[Weights, ...]
+    blob: bool  # weights are linked or loaded, not in the source
+    steps: tuple[Step, ...]
+    traced: tuple[Traced, ...]
+    instances: tuple[Instance, ...]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all ops, packed."""
+        return sum(w.packed.data.size for w in self.weights)
+
+    @property
+    def trace_len(self) -> int:
+        """Spike values of one trace."""
+        return sum(t.x.size for t in self.traced)

@@ -1,0 +1,165 @@
+"""What templates ask about a plan: places, names and sentences as C text."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ttfsc.backends.c.cgen import SIZES, table
+from ttfsc.backends.c.kernels import instance
+from ttfsc.backends.c.plan import Constants, FireSink, Layer, Link, Operand, Plan, RecallSink, Step, Traced
+from ttfsc.backends.c.render import render
+from ttfsc.ir import Array, Grid, grid_of, show_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model takes, in bytes: weights and tables in ROM, state in RAM. Machine code comes on top of rom."""
+
+    weights: int
+    tables: int
+    ram: int
+
+    @property
+    def rom(self) -> int:
+        """Weights and tables."""
+        return self.weights + self.tables
+
+
+def cost_of(plan: Plan) -> Cost:
+    """The plan's cost, before any compiler has seen it."""
+    tables = sum(SIZES[t.ctype] * t.values.size for t in plan.tables)
+    structs = sum(SIZES["int32_t"] * len(g.fields) for g in plan.geometries)
+    return Cost(plan.weight_bytes, tables + structs, plan.state_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A step as a static function."""
+
+    lines: tuple[str, ...]
+    signature: str
+    call: str
+    body: str
+    traced: tuple[Traced, ...]
+
+
+class View:
+    """Answers the questions of the templates about one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    @property
+    def shape(self) -> str:
+        """The input's shape."""
+        return show_shape(self.plan.input_shape)
+
+    @property
+    def meaning(self) -> str:
+        """What an input value is."""
+        x = self.plan.input
+        if self.plan.spike_input:
+            return f"spike values 0..{x.high}: {x.high} minus the tick, 0 never"
+        return f"integers {x.low}..{x.high}, the source model's value divided by {self.plan.scale!r}"
+
+    @property
+    def scores(self) -> str:
+        """What a score is."""
+        n = self.plan.classes
+        return {
+            "membrane": f"{n} membranes at the window's end, the largest wins",
+            "first_spike": f"{n} spike values, the earliest (largest) wins, ties by the larger membrane",
+            "weighted": f"{n} sums of weighted spike times, the largest wins",
+        }[self.plan.rule]
+
+    def buffer(self, index: int | None) -> str:
+        """A buffer's address; NULL for none."""
+        if index is None:
+            return "NULL"
+        b = self.plan.buffers[index]
+        return f"s->{b.ctype[:-2]} + {b.offset}" if b.offset else f"s->{b.ctype[:-2]}"
+
+    def at(self, x: Operand) -> str:
+        """An operand's address."""
+        return "in" if x.buffer is None else self.buffer(x.buffer)
+
+    def weights(self, link: Link) -> str:
+        """Where the weights of output position i start."""
+        start = f"weights + {link.offset}" if self.plan.blob else f"{self.plan.name}_{link.weights}"
+        return f"{start} + i * {link.pixel_bytes}" if link.pixel_bytes else start
+
+    def constants(self, c: Constants | None, per_pixel: int) -> str:
+        """Where the constants of output position i start; NULL for none."""
+        if c is None:
+            return "NULL"
+        return f"{self.plan.name}_{c.table}" + (f" + i * {per_pixel}" if c.per_neuron else "")
+
+    def theta_at(self, sink: FireSink, n: int) -> str:
+        """The thresholds of tick t."""
+        start = self.constants(sink.theta, n * sink.ticks)
+        return f"{start} + t * {n}" if sink.theta.per_channel else f"{start} + t"
+
+    def recalled(self, sink: RecallSink) -> str:
+        """The spikes that a read-out looks at, as arguments."""
+        return f"{self.at(sink.spikes)}, {sink.spikes.grid[0]}, {sink.spikes.pixels}"
+
+    def own(self, kernel: str, layer: Layer) -> str:
+        """A kernel that has the layer's accumulator type as its only parameter."""
+        return f"{self.plan.name}_{instance(kernel, acc=layer.acc).name}"
+
+    def grid(self, t: Traced) -> Grid:
+        """The layer as [C, H, W]."""
+        return grid_of(t.shape)
+
+    def rows(self, values: Array) -> str:
+        """The body of a two-dimensional initialiser."""
+        return ",\n".join(f"\n    {{\n{table(row, '        ')}\n    }}" for row in values) + "\n"
+
+    def printed(self, step: Step) -> Printed:
+        """The step as a function that takes what its body names, and nothing else."""
+        p = self.plan.name
+        kind = "stream" if isinstance(step, Layer) and step.streaming else step.kind
+        body = render(f"{kind}.j2", v=self, p=p, P=p.upper(), step=step, spike=f"{p}_spike_t").decode()
+        parameters = [
+            ("s", f"{p}_state_t *s"), ("weights", "const uint8_t *weights"), ("in", f"const {p}_in_t *in"),
+            ("scores", "int32_t *scores"), ("label", "uint16_t *label"),
+        ]  # fmt: skip
+        used = [(name, text) for name, text in parameters if re.search(rf"\b{name}\b", body)]
+        return Printed(
+            step.lines,
+            f"{p}_do_{step.id}({', '.join(text for _, text in used)})",
+            f"{p}_do_{step.id}({', '.join(name for name, _ in used)})",
+            body,
+            tuple(t for t in self.plan.traced if t.step == step.id),
+        )
+
+
+def described(plan: Plan) -> bytes:
+    """model.json: what a program needs to know to call the C from outside (the host engine reads it)."""
+    x = plan.input
+    layers: Sequence[dict[str, object]] = [
+        {
+            "name": t.name,
+            "shape": list(t.shape),
+            "opens": t.opens,
+            "closes": t.closes,
+            "offset": t.offset,
+        }
+        for t in plan.traced
+    ]
+    facts = {
+        "format": "ttfsc-c/1",
+        "name": plan.name,
+        "net": plan.net,
+        "ir": plan.ir,
+        "input": {"shape": list(plan.input_shape), "type": x.ctype, "low": x.low, "high": x.high, "scale": plan.scale},
+        "classes": plan.classes,
+        "rule": plan.rule,
+        "ticks": plan.ticks,
+        "spike_type": plan.spike,
+        "layers": layers,
+        "cost": {"weights": cost_of(plan).weights, "tables": cost_of(plan).tables, "state": cost_of(plan).ram},
+        "blob": plan.blob,
+    }
+    return (json.dumps(facts, indent=2) + "\n").encode()
