@@ -45,7 +45,7 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
     )
     compiled.write(output, overwrite=overwrite)
     if compiled.report is not None:
-        print(reporting.text_of(compiled.report), end="")
+        print(reporting.summary_of(compiled.report))
     for sentence in compiled.verification.sentences():
         print(sentence)
     kinds = {"c": "C runtime", "noc": "mapping files", "report": "report.html and report.json"}

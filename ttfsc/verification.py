@@ -54,19 +54,10 @@ class Verification:
 
     def for_report(self) -> reporting.Verification:
         """The same, as the report states it."""
-        return reporting.Verification(
-            against=("interpreter", *self.inputs),
-            inputs=self.most,
-            exact=self.exact if self.inputs else None,
-            first_mismatch=str(self.differences[0]) if self.differences else None,
-            not_run=tuple(f"{check}: {why}" for check, why in self.not_run.items())
-            + tuple(f"{name} on more than {n} inputs" for name, n in self.inputs.items() if n < self.most),
-        )
-
-    @property
-    def most(self) -> int:
-        """Inputs seen by the engine that saw most."""
-        return max(self.inputs.values(), default=0)
+        found = {d.engine: str(d) for d in self.differences}
+        engines = tuple(reporting.Compared(name, n, found.get(name)) for name, n in self.inputs.items())
+        not_run = tuple(f"{check}: {why}" for check, why in self.not_run.items())
+        return reporting.Verification(self.exact if engines else None, engines, not_run)
 
     def raise_if_different(self) -> None:
         """TtfsError when any engine disagreed."""

@@ -150,6 +150,8 @@ class Training:
             self.optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             self.follow(args.average)
             total += loss.item()
+        if not math.isfinite(total):
+            raise FloatingPointError(f"epoch {self.epoch + 1}: the loss is {total}; a lower --lr may help")
         self.epoch += 1
         return total / steps
 
@@ -221,7 +223,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bits", type=int, choices=range(2, 9), metavar="2..8", default=4)
     parser.add_argument("--ticks", type=positive, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out (same options)")
     parser.add_argument("--batch", type=positive, default=128)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--weight-decay", type=float, default=1e-2)
@@ -243,7 +245,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     try:
         train(args, lambda line: console.print(line, highlight=False))
-    except BadDataError as error:
+    except (BadDataError, FloatingPointError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

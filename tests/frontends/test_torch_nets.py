@@ -1,6 +1,5 @@
 """Whole networks: random small CNNs against torch's own forward, and ttfsc.nn nets down to integers."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import ttfsc.nn as tnn  # noqa: E402
 from tests.frontends.torch_helpers import SCALE, assert_same, pixels, shaken, traced  # noqa: E402
 from ttfsc.frontends.torch_trace import trace_module  # noqa: E402
 from ttfsc.frontends.value import Declared  # noqa: E402
-from ttfsc.ir import Array, Net, run  # noqa: E402
+from ttfsc.ir import Array, Conv2d, Fire, Net, run  # noqa: E402
+from ttfsc.passes import fold_avgpool, fold_batchnorm, prove_widths, quantize  # noqa: E402
 
 
 class Block(nn.Module):
@@ -200,26 +200,21 @@ def test_what_was_trained_travels_as_data(kernel: str) -> None:
     model = spiking(kernel, bits=3, ticks=7)
     net = imported(model)
     conv, fire = net.by_name["4"], net.by_name["2"]
+    assert isinstance(conv, Conv2d) and isinstance(fire, Fire) and conv.step and fire.theta
     layer: Any = model[4]  # pyright: ignore[reportIndexIssue]
-    assert (conv.bits, conv.kernel, conv.groups, conv.stride) == (3, kernel, 2, (2, 2))  # pyright: ignore
-    step = net.arrays[conv.step]  # pyright: ignore
+    assert (conv.bits, conv.kernel, conv.groups, conv.stride) == (3, kernel, 2, (2, 2))
+    step = net.arrays[conv.step]
     np.testing.assert_array_equal(step, layer.weight_step().numpy())
-    np.testing.assert_array_equal(np.rint(net.arrays[conv.w] / step[:, None, None, None]), layer.weight_int().numpy())  # pyright: ignore
-    assert fire.ticks == 7  # pyright: ignore
-    np.testing.assert_array_equal(net.arrays[fire.theta], np.full(6, 0.8, np.float32))  # pyright: ignore
+    integers = np.rint(net.arrays[conv.w] / step[:, None, None, None])
+    np.testing.assert_array_equal(integers, layer.weight_int().numpy())
+    assert fire.ticks == 7
+    np.testing.assert_array_equal(net.arrays[fire.theta], np.full(6, 0.8, np.float32))
     assert (net.input.type.shape, net.input.scale) == (SHAPE, 1 / 255)
 
 
-def passes() -> Any:
-    return importlib.import_module("ttfsc.passes")
-
-
-def quantised(net: Net, x: Array | None = None) -> Net:
-    """The default pipeline's first half, with the bits and ticks of the source."""
-    found = {name: importlib.import_module(f"ttfsc.passes.{name}") for name in ("fold_batchnorm", "fold_avgpool", "quantize")}
-    for name, module in found.items():
-        net = getattr(module, name)(net)
-    return net
+def quantised(net: Net) -> Net:
+    """The way down to integers, with the bits and ticks that were trained."""
+    return prove_widths(quantize(fold_avgpool(fold_batchnorm(net))))
 
 
 @pytest.mark.parametrize("read", ["membrane", "first_spike"])

@@ -6,7 +6,8 @@ from torch import nn
 
 from ttfsc.frontends.torch_trace import trace_module
 from ttfsc.frontends.value import Declared
-from ttfsc.ir import Array, Net, TtfsError, run
+from ttfsc.ir import Array, Net, TtfsError, check_stage, run
+from ttfsc.passes import fold_avgpool, fold_batchnorm
 
 SCALE = 1 / 16
 
@@ -36,7 +37,7 @@ def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def assert_same(model: nn.Module, shape: tuple[int, ...], *, low: int = -20, high: int = 20, seed: int = 0) -> Net:
-    """The imported real net computes what the module does, to float32's accuracy. Returns the net."""
+    """The imported real net computes what the module does, to float32's accuracy, and folds. Returns the net."""
     shaken(model, seed)
     net = traced(model, shape, low=low, high=high)
     x = pixels(shape, low=low, high=high, seed=seed)
@@ -44,6 +45,8 @@ def assert_same(model: nn.Module, shape: tuple[int, ...], *, low: int = -20, hig
         want = model(torch.tensor(x, dtype=torch.float32) * SCALE).numpy()
     got = run(net, x).scores
     np.testing.assert_allclose(got, want.reshape(got.shape), atol=1e-4, rtol=1e-4)
+    folded = check_stage(fold_avgpool(fold_batchnorm(net)), "canonical")
+    np.testing.assert_allclose(run(folded, x).scores, got, atol=1e-3, rtol=1e-3)
     assert np.ptp(want) > 1e-3, "a network that answers the same to everything tests nothing"
     return net
 

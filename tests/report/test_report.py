@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from tests.report.nets import mapped, small_chip, small_net, widths
 from tests.strategies import inputs_for, integer_nets
 from ttfsc.backends.report import (
+    Compared,
     Provenance,
     Report,
     Verification,
@@ -36,7 +37,7 @@ from ttfsc.ir import Decode, Fire, Net, TtfsError, run
 
 HERE = Path(__file__).parent
 MADE = Provenance("ttfsc", "0.1.0", {"bits": "3", "ticks": "4"})
-EXACT = Verification(("interpreter", "C"), 12, True, None, ("NoC simulator",))
+EXACT = Verification(True, (Compared("C", 12, None),), ("NoC simulator",))
 NASTY = '</script><script>alert("x")</script><b>&amp;\x1b[2J\u202e'
 
 
@@ -172,9 +173,9 @@ def test_measured_but_not_mapped() -> None:
 
 def test_a_mismatch_is_said_first() -> None:
     chip, net = small_chip(), small_net()
-    differs = Verification(("interpreter", "C"), 3, False, "%c1[0, 1, 2] tick 3, input 1", ())
+    differs = Verification(False, (Compared("C", 3, "%c1[0, 1, 2] tick 3, input 1"),), ())
     text = text_of(build(net, chip=chip, verification=differs, provenance=MADE))
-    want = "Verified  NOT EXACT: interpreter differs from C on 3 inputs, first at %c1[0, 1, 2] tick 3, input 1"
+    want = "Verified  NOT EXACT: C differs: %c1[0, 1, 2] tick 3, input 1"
     assert want in text.splitlines()
 
 

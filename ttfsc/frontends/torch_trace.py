@@ -188,8 +188,13 @@ class _Walk:
         if node.op == "get_attr":
             return "parameter"
         target = cast("Any", node.target)
-        package = (getattr(target, "__module__", None) or "torch").lstrip("_")
-        return self.functions.get(target) or f"{package}.{getattr(target, '__name__', target)}"
+        if target in self.functions:
+            return self.functions[target]
+        own = getattr(target, "__name__", str(target))
+        for package, holder in (("torch.nn.functional", nn.functional), ("torch", torch)):
+            if getattr(holder, own, None) is target:
+                return f"{package}.{own}"
+        return f"{getattr(target, '__module__', None) or 'python'}.{own}".lstrip("_")
 
     def lower(self, node: fx.Node, name: str, path: str, args: list[object], kwargs: dict[str, object]) -> object:
         """Apply the rule of one node."""

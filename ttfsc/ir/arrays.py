@@ -23,7 +23,8 @@ MAX_BYTES = 8 << 30  # a pool larger than this is refused before anything is rea
 _SLACK, _RATIO = 64 << 20, 100  # and so is one that unpacks to more than 64 MiB plus 100 times its file
 
 _HEADER = re.compile(  # what numpy writes; nothing else is evaluated, so nothing else can surprise
-    r"\{'descr': '([<>|=][a-zA-Z][0-9]{0,4})', 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18}(?:, ?)?)*)\), ?\} *\n?"
+    r"\{'descr': '([<>|=][a-zA-Z][0-9]{0,4})', 'fortran_order': (True|False), "
+    r"'shape': \(((?:[0-9]{1,18}(?:, ?)?)*)\), ?\} *\n?"
 )
 _BROKEN = (  # everything that zipfile and zlib raise on hostile bytes
     ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OverflowError, MemoryError,

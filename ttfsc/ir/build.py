@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from ttfsc.ir import codes
 from ttfsc.ir.arrays import Array, Arrays, Const
 from ttfsc.ir.faults import TtfsError
 from ttfsc.ir.fields import fields_of

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 
 class Code(NamedTuple):
+    """What `ttfsc explain` prints."""
+
     title: str
     explanation: str
 
@@ -98,8 +100,8 @@ CODES: dict[int, Code] = {
     OPTION: Code("an option is wrong", "Its value is outside the range given in the message, or options contradict."),
     DIFFERS: Code(
         "two engines disagree",
-        "The same inputs gave different spike times. The message names the first layer, neuron and tick. This is a bug\n"
-        "in ttfsc or a damaged output folder: please report it with the folder.",
+        "The same inputs gave different spike times. The message names the first layer, neuron and tick. This is a\n"
+        "bug in ttfsc or a damaged output folder: please report it with the folder.",
     ),
     CALIBRATION: Code(
         "activation ranges are unknown",

@@ -5,6 +5,7 @@ from itertools import islice, zip_longest
 
 import numpy as np
 
+from ttfsc.ir.arrays import Array
 from ttfsc.ir.net import Net, consts_of
 from ttfsc.ir.show import show_op
 
@@ -24,9 +25,9 @@ def _differences(a: Net, b: Net) -> Iterator[str]:
         if x is None or y is None:
             continue
         for const in consts_of(x):
-            if const in consts_of(y) and const in a.arrays and const in b.arrays:
-                if a.arrays.digest(const) != b.arrays.digest(const):
-                    yield f"%{x.name} @{const}: {_array_difference(a.arrays[const], b.arrays[const])}"
+            both = const in consts_of(y) and const in a.arrays and const in b.arrays
+            if both and a.arrays.digest(const) != b.arrays.digest(const):
+                yield f"%{x.name} @{const}: {_array_difference(a.arrays[const], b.arrays[const])}"
     for const in sorted(set(a.arrays) ^ set(b.arrays)):
         yield f"@{const}: only in the {'first' if const in a.arrays else 'second'}"
     spare = set(a.arrays) - {c for op in a.ops for c in consts_of(op)}
@@ -37,7 +38,7 @@ def _differences(a: Net, b: Net) -> Iterator[str]:
         yield from _map_differences(a, b)
 
 
-def _array_difference(a: np.ndarray, b: np.ndarray) -> str:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+def _array_difference(a: Array, b: Array) -> str:
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return f"{a.dtype} {list(a.shape)} and {b.dtype} {list(b.shape)}"
     places = np.argwhere((a != b) & ~((a != a) & (b != b)))

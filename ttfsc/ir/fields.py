@@ -24,6 +24,7 @@ class Field:
 
     @property
     def required(self) -> bool:
+        """Whether the text must give it."""
         return self.default is MISSING
 
 

@@ -24,7 +24,7 @@ def conv_out(
 def pool_out(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], ceil: bool = False
 ) -> tuple[int, int]:
-    """Output height and width of a pooling; with `ceil` a last window counts if it starts inside input or left padding."""
+    """Output height and width of a pooling; with `ceil` a last window counts if it starts in the input or before it."""
     out = list[int]()
     for a, n in enumerate(size):
         span = n + pad[a] + pad[a + 2] - kernel[a]

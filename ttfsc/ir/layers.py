@@ -58,10 +58,12 @@ class Link:
 
     @cached_property
     def fan_grid(self) -> Grid:
+        """The operand's shape as a grid."""
         return grid_of(self.fan_in)
 
     @property
     def groups(self) -> int:
+        """1 for dense."""
         return self.synapse.groups if isinstance(self.synapse, Conv2d) else 1
 
     @cached_property
@@ -82,10 +84,12 @@ class Layer:
 
     @property
     def size(self) -> int:
+        """How many neurons."""
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     @property
     def fires(self) -> bool:
+        """Read-out membranes do not."""
         return isinstance(self.op, Fire)
 
 
@@ -114,23 +118,34 @@ def _links(net: Net, op: Op) -> tuple[tuple[Link, ...], Grid]:
         case Flatten() | Identity():
             return _links(net, net.by_name[op.x])
         case Add():
-            branches = [_links(net, net.by_name[x]) for x in op.xs]
-            # a flattened convolution and a dense branch share neurons: the grid is the convolution's
-            grid = max((grid for _, grid in branches), key=lambda g: g[1] * g[2])
-            return tuple(link for links, _ in branches for link in links), grid
+            branches = [_links(net, net.by_name[x])[0] for x in op.xs]
+            return tuple(link for links in branches for link in links), _grid(net, op)
         case Conv2d() | Dense():
-            grid = grid_of(op.type.shape)
             source, pools, operand = source_of(net, op.x)
             # a source whose potential was flattened keeps its own grid, and so does an operand that is that source
-            there = _links(net, net.by_name[source.v])[1] if isinstance(source, Fire) else grid_of(source.type.shape)
+            there = _grid(net, net.by_name[source.v]) if isinstance(source, Fire) else grid_of(source.type.shape)
             operand = there if len(operand) == 1 else operand
+            grid = grid_of(op.type.shape)
             return (Link(source.name, there, pools, op, operand, grid, net.arrays[op.w].shape),), grid
         case _:
             raise AssertionError(f"{op.subject} in a potential's way: the net is not canonical")
 
 
+def _grid(net: Net, op: Op) -> Grid:
+    """The grid of a potential's neurons. Where branches differ (a flattened convolution and a dense one, neuron by
+    neuron), it is that of the branch with the largest plane.
+    """
+    match op:
+        case Flatten() | Identity():
+            return _grid(net, net.by_name[op.x])
+        case Add():
+            return max((_grid(net, net.by_name[x]) for x in op.xs), key=lambda grid: grid[1] * grid[2])
+        case _:
+            return grid_of(op.type.shape)
+
+
 def source_of(net: Net, name: str) -> tuple[Op, tuple[MaxPool, ...], Shape]:
-    """Back from a synapse's operand to the neurons or pixels, the max pools on the way, the operand's unflattened shape."""
+    """Back from a synapse's operand: neurons or pixels, the max pools on the way, the operand's unflattened shape."""
     op, pools = net.by_name[name], list[MaxPool]()
     shape = op.type.shape
     while not isinstance(op, Input | Encode | Fire):

@@ -26,17 +26,21 @@ class Slice:
 
     @property
     def size(self) -> int:
+        """How many neurons."""
         return prod(b - a for a, b in self.box)
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
+    """A core of the mesh and the neurons it owns."""
+
     id: int
     place: Place
     slices: tuple[Slice, ...]
 
     @property
     def neurons(self) -> int:
+        """How many it owns."""
         return sum(s.size for s in self.slices)
 
 

@@ -21,6 +21,7 @@ class Net:
 
     @cached_property
     def by_name(self) -> dict[str, Op]:
+        """Ops by the value they define."""
         return {op.name: op for op in self.ops}
 
     @cached_property
@@ -39,12 +40,15 @@ class Net:
 
     @property
     def answer(self) -> Op:
+        """The last op; the verifier makes sure it is a decode."""
         return self.ops[-1]
 
     def type_of(self, name: str) -> Type:
+        """The type of a value."""
         return self.by_name[name].type
 
     def operand_types(self, op: Op) -> tuple[Type, ...]:
+        """The types that an op reads, in order."""
         return tuple(self.by_name[ref].type for ref in op.operands())
 
     def with_ops(self, ops: Iterable[Op], changes: Mapping[Const, Array] | None = None) -> "Net":
@@ -55,6 +59,7 @@ class Net:
         return Net(self.name, ops, pool.only([c for c in used if c in pool]), self.mapped)
 
     def with_map(self, mapped: Mapped | None) -> "Net":
+        """The same net on these cores."""
         return replace(self, mapped=mapped)
 
 

@@ -277,9 +277,9 @@ class Decode(Op):
     """Read the answer (semantics.md, First layer and read-out).
 
     membrane: `%v`, V at the window's end: V(T) where the slope still rises, the last tick's V in streaming nets.
-    first_spike: `%s %v`, the earliest spike, ties by the larger membrane at that tick, then the lower index; all silent:
-    the larger membrane at the window's end, then the lower index. weighted: `%s`, the sum of table[tick], a silent
-    neuron giving 0. The scores are V, the values x, the sums; the label of first_spike knows of ties, its scores do not.
+    first_spike: `%s %v`, the earliest spike, ties by the larger membrane at that tick, then the lower index; all
+    silent: the larger membrane at the window's end, then the lower index. weighted: `%s`, the sum of table[tick], a
+    silent neuron giving 0. Scores are V, the values x, the sums: first_spike's label knows of ties, its scores do not.
     """
 
     mnemonic: ClassVar[str] = "decode"

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from typing import cast
 
 from ttfsc.ir.arrays import Arrays
 from ttfsc.ir.fields import Field, fields_of
 from ttfsc.ir.mapping import Mapped
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import Op
-from ttfsc.ir.types import show_shape
+from ttfsc.ir.types import Shape, show_shape
 
 
 def show(net: Net, *, hashes: bool = False) -> str:
@@ -47,8 +48,7 @@ def _value(f: Field, value: object) -> str:
         case "const":
             return f"@{value}"
         case "sizes":
-            assert isinstance(value, tuple)
-            return show_shape(value)
+            return show_shape(cast(Shape, value))
         case "bool":
             return "true" if value else "false"
         case "float":
@@ -60,7 +60,7 @@ def _value(f: Field, value: object) -> str:
 def _arrays(arrays: Arrays) -> Iterator[str]:
     for name in sorted(arrays):
         array = arrays[name]
-        shape = show_shape(tuple(int(n) for n in array.shape))
+        shape = show_shape(array.shape)
         yield f"@{name} = {array.dtype.str[1:]}<{shape}> sha256={arrays.digest(name)}"
 
 

@@ -32,7 +32,11 @@ class Membrane(Layer):
 
 
 class FirstSpike(Layer):
-    """Scores [N, classes] = minus the spike time, -t = x - 1 in [-1, 0]; -1 for a class that never spikes."""
+    """Scores [N, classes] = minus the spike time, -t = x - 1 in [-1, 0]; -1 for a class that never spikes.
+
+    Classes that spike at one tick have one score here; the compiled net's label ranks them by their membranes
+    (`decode rule=first_spike`), `argmax` of the scores by the lower index.
+    """
 
     def forward(self, spikes: Tensor | Spikes) -> Tensor:
         """Scores of the output layer's spikes."""

@@ -136,7 +136,7 @@ def _mesh_faults(
     total = sum(map(len, cuts.values()))
     if total > has:
         others = [
-            f"partition{{scheme={other}}} needs {count:,}"
+            f"partition{{scheme={other}}}, which needs {count:,}"
             for other in SCHEMES
             if other != scheme
             and (count := sum(len(boxes_of(x.grid, int(chip.neurons_per_core), other)) for x in layers)) <= has

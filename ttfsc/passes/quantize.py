@@ -16,8 +16,6 @@ the weights. A `step` neuron's bias is absorbed into the table; a `leak` neuron'
 
 from dataclasses import replace
 
-import numpy as np
-
 from ttfsc.ir import (
     Analog,
     Array,
@@ -90,9 +88,6 @@ def _conflicts(net: Net, bits: int, ticks: int) -> list[Fault]:
             what = "is already quantised to" if done else "was trained with"
             fact = f"{what} {op.bits} bits, but bits={bits} is asked for: leave bits out, or start from float weights"
             faults.append(Fault(codes.OPTION, op.loc, op.subject, fact))
-        if isinstance(op, Conv2d | Dense) and not done and np.issubdtype(net.arrays[op.w].dtype, np.integer):
-            fact = f"@{op.w} holds integers beside layers of real weights: quantise all layers at once, or none"
-            faults.append(Fault(codes.STAGE, op.loc, op.subject, fact))
         if isinstance(op, Fire):
             window = Windows.fixed(net, op, done=done)
             if ticks and window and window != ticks:

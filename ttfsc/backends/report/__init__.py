@@ -2,12 +2,13 @@
 
 from ttfsc.backends.report.build import build
 from ttfsc.backends.report.measure import LayerCounts, Measurement, Meter, measure
-from ttfsc.backends.report.model import NOT_VERIFIED, Provenance, Report, Verification
+from ttfsc.backends.report.model import NOT_VERIFIED, Compared, Provenance, Report, Verification
 from ttfsc.backends.report.report import emit, from_json, read_json, schema
-from ttfsc.backends.report.text import text_of
+from ttfsc.backends.report.text import summary_of, text_of
 
 __all__ = [
     "NOT_VERIFIED",
+    "Compared",
     "LayerCounts",
     "Measurement",
     "Meter",
@@ -20,5 +21,6 @@ __all__ = [
     "measure",
     "read_json",
     "schema",
+    "summary_of",
     "text_of",
 ]

@@ -225,17 +225,24 @@ class ChipFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What was compared with what. `exact` is None if nothing was."""
+class Compared:
+    """An engine whose spike times were compared with the interpreter's."""
 
-    against: Annotated[tuple[str, ...], "the engines compared"]
+    engine: str
     inputs: int
+    first_mismatch: Annotated[str | None, "None: equal on every input"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Which engines were compared with the interpreter. `exact` is None if none was."""
+
     exact: bool | None
-    first_mismatch: str | None
+    engines: tuple[Compared, ...]
     not_run: Annotated[tuple[str, ...], "checks that were not made"]
 
 
-NOT_VERIFIED = Verification((), 0, None, None, ("comparison of engines",))
+NOT_VERIFIED = Verification(None, (), ("comparison of engines",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,14 +140,14 @@ def verified(v: Verification) -> str:
     not_run = f"; not run: {', '.join(v.not_run)}" if v.not_run else ""
     if v.exact is None:
         return f"nothing was compared{not_run}"
-    engines = " = ".join(v.against) if v.exact else " differs from ".join(v.against)
-    where = f", first at {v.first_mismatch}" if v.first_mismatch else ""
-    return f"{'bit-exact' if v.exact else 'NOT EXACT'}: {engines} on {v.inputs:,} inputs{where}{not_run}"
+    equal = " = ".join(f"{e.engine} on {e.inputs:,} inputs" for e in v.engines if not e.first_mismatch)
+    differs = [f"NOT EXACT: {e.engine} differs: {e.first_mismatch}" for e in v.engines if e.first_mismatch]
+    return "; ".join([*differs, *([f"bit-exact: interpreter = {equal}"] if equal else [])]) + not_run
 
 
 def tables(r: Report) -> list[Table]:
     """Everything else, in the order of printing."""
-    found = [_structure(r), _activity(r), _energy(r), _chip(r)]
+    found = [_structure(r), _activity(r), energy_table(r), _chip(r)]
     words = tuple((clean(d.term), clean(d.meaning)) for d in r.definitions)
     return [t for t in found if t.rows] + [Table("Definitions", ("<", "<"), words)]
 
@@ -202,7 +202,8 @@ def spark(times: tuple[int, ...]) -> str:
     return "".join(_SPARKS[-(-n * 7 // top)] if n else " " for n in sums) if top else NONE
 
 
-def _energy(r: Report) -> Table:
+def energy_table(r: Report) -> Table:
+    """The energy lines: each value and how it was computed."""
     rows = list[tuple[str, ...]]()
     for line in r.energy:
         value = NOT_MODELLED if line.value is None else f"{line.value:.4f}" if line.unit != "uJ" else micro(line.value)
