@@ -48,7 +48,9 @@ def vgg16(kernel: Literal["hold", "ramp"], seed: int = 0) -> Net:
     return b.net()
 
 
-def _weights(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _weights(
+    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return (rng.standard_normal(shape, np.float32) * np.float32((2 / fan_in) ** 0.5)).astype(np.float32)
 
 
@@ -72,7 +74,9 @@ def main() -> None:
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         size = sum(p.stat().st_size for p in (folder / "out").rglob("*") if p.is_file()) / 2**20
-        print(f"compiled and verified in {seconds:.1f} s, at most {peak:.2f} GiB in one process, {size:.1f} MiB of output")
+        print(
+            f"compiled and verified in {seconds:.1f} s, at most {peak:.2f} GiB in one process, {size:.1f} MiB of output"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Rewrite the generated tables of the documents; with --check, fail when one is out of date.
 
-    python docs/generate.py [--check]
+python docs/generate.py [--check]
 """
 
 import re
@@ -50,7 +50,8 @@ def _codes() -> str:
 
 
 def _passes() -> str:
-    return _table(("pass", "what it does"), [(f"`{p.usage}`", p.summary) for p in list_passes()])
+    rows = [(f"`{p.usage}`".replace("|", "\\|"), p.summary) for p in list_passes()]
+    return _table(("pass", "what it does"), rows)
 
 
 def _supported() -> str:

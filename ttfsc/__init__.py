@@ -1,9 +1,9 @@
 """ttfsc: from a trained time-to-first-spike network to cores, C and an energy report, bit-exact.
 
-    import ttfsc
-    net = ttfsc.load("network.py:dta", weights="dta.safetensors")
-    out = ttfsc.compile(net, targets=["c", "noc"])
-    out.run(x).labels
+import ttfsc
+net = ttfsc.load("network.py:dta", weights="dta.safetensors")
+out = ttfsc.compile(net, targets=["c", "noc"])
+out.run(x).labels
 """
 
 from typing import TYPE_CHECKING, Any

@@ -16,8 +16,24 @@ from ttfsc.console import progress
 from ttfsc.hardware import chip_names, load_chip
 from ttfsc.inputs import Samples, load_samples
 from ttfsc.ir import (
-    Array, Const, Fire, Loc, Net, Result, Spikes, TtfsError, check_input, codes, is_integer, layers_of, load_npz, run_batches,
-    save, save_npz, show, ticks_of,
+    Array,
+    Const,
+    Fire,
+    Loc,
+    Net,
+    Result,
+    Spikes,
+    TtfsError,
+    check_input,
+    codes,
+    is_integer,
+    layers_of,
+    load_npz,
+    run_batches,
+    save,
+    save_npz,
+    show,
+    ticks_of,
 )  # fmt: skip
 from ttfsc.models import Source, load_compiled, load_model, need_integer
 from ttfsc.output import check_free, options_of, read_folder
@@ -39,9 +55,15 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
     calibration = load_samples(calib, net) if calib is not None else None
     samples = load_samples(inputs, net) if inputs is not None else None
     for loaded in dict.fromkeys(s for s in (calibration, samples) if s is not None and s.rounded):
-        print(f"{loaded.source}: real inputs rounded to the input's grid of {net.input.scale:.6g} (by {loaded.rounded:.2g} at most)")
+        grid = f"{net.input.scale:.6g}"
+        print(f"{loaded.source}: real inputs rounded to the input's grid of {grid} (by {loaded.rounded:.2g} at most)")
     compiled = compile_net(
-        net, options, calibration=None if calibration is None else calibration.x, samples=samples, check=check, say=print
+        net,
+        options,
+        calibration=None if calibration is None else calibration.x,
+        samples=samples,
+        check=check,
+        say=print,
     )
     compiled.write(output, overwrite=overwrite)
     if compiled.report is not None:
@@ -59,7 +81,9 @@ def check_model(source: Source, arch: str) -> None:
     chip = load_chip(arch)
     net = load_model(source)
     ranges = sum(isinstance(op, Fire) and op.theta is None for op in net.ops)
-    print(f"{source.model}: every op is understood: {len(net.ops)} ops, input {net.input.type}, answer {net.answer.type}")
+    print(
+        f"{source.model}: every op is understood: {len(net.ops)} ops, input {net.input.type}, answer {net.answer.type}"
+    )
     if ranges:
         print(f"{ranges} layers have no trained range: compile needs sample inputs, --calib X.npz")
     try:
@@ -180,9 +204,9 @@ def inspect_file(path: Path) -> None:
         for name, array in load_npz(path).items():
             _describe(name, array)
     elif path.suffix == ".safetensors":
-        from ttfsc.frontends.weights import load_weights
+        from ttfsc.frontends.tensors import load_tensors
 
-        for name, array in load_weights(path).items():
+        for name, array in load_tensors(path).items():
             _describe(name, array)
     else:
         fact = "is nothing that ttfsc makes or reads: a .ttfs, .npz, .safetensors or a compiled folder"
@@ -193,7 +217,9 @@ def print_targets() -> None:
     """`ttfsc targets`."""
     for name in chip_names():
         chip = load_chip(name)
-        figures = ", ".join(f"{key} {figure if figure is not None else 'not modelled'}" for key, figure in chip.figures.items())
+        figures = ", ".join(
+            f"{key} {figure if figure is not None else 'not modelled'}" for key, figure in chip.figures.items()
+        )
         print(f"{name}: {chip.title}\n    {figures}")
 
 
@@ -240,7 +266,8 @@ def _compare_source(net: Net, source: Net, samples: Samples) -> None:
             compiled.append(b.labels)
             advance(len(a.labels))
     left, right = np.concatenate(floats), np.concatenate(compiled)
-    print(f"source model (real-valued){_accuracy(left, samples)}; same answer on {_percent(int((left == right).sum()), len(left))}")
+    same = _percent(int((left == right).sum()), len(left))
+    print(f"source model (real-valued){_accuracy(left, samples)}; same answer on {same}")
 
 
 def _accuracy(labels: Array, samples: Samples) -> str:
@@ -271,5 +298,3 @@ def _describe(name: str, array: Array) -> None:
 def _show_notes() -> None:
     """Passes and frontends log what they decline or choose; a user sees it as plain lines on stderr."""
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr)
-
-

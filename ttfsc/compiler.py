@@ -74,7 +74,9 @@ class Compiled:
     def engine(self) -> Engine:
         """The generated C on this machine. Raises TtfsError when `c` is no target or no compiler is here."""
         if "c" not in self.options["targets"]:
-            raise TtfsError.one(codes.OPTION, "was compiled without target c: there is nothing to run", subject="engine")
+            raise TtfsError.one(
+                codes.OPTION, "was compiled without target c: there is nothing to run", subject="engine"
+            )
         return c_engine(part_of(self.files, "c"))
 
     def run(self, x: Array) -> Result:
@@ -149,7 +151,7 @@ def verify_files(
     check: bool = True,
     noc_inputs: int = NOC_INPUTS,
 ) -> Verification:
-    """Compare interpreter, compiled C and mapped cores on the judges; what cannot be compared is listed with the reason.
+    """Compare interpreter, compiled C and mapped cores on the judges; what cannot be compared is listed, and why.
 
     meter: counts spikes on the way, since every input passes through the interpreter anyhow.
     """

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from ttfsc.ir import TtfsError
@@ -22,7 +22,7 @@ def print_faults(error: TtfsError) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
+def progress(what: str, total: int) -> Generator[Advance]:
     """A progress bar on stderr once the work has taken a second; silent when stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -49,7 +49,7 @@ def load_samples(path: Path, net: Net) -> Samples:
             faults.append(Fault(codes.INPUT, loc, "", f"x has {len(x)} samples, y has {len(y)} labels"))
         labels = y.astype(np.int64) if y.dtype.kind in "iu" else None
         classes = net.answer.type.shape[0]
-        if labels is not None and labels.size and not (0 <= labels.min() and labels.max() < classes):
+        if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= classes):
             fact = f"y reaches from {labels.min()} to {labels.max()}, the net knows classes 0..{classes - 1}"
             faults.append(Fault(codes.INPUT, loc, "", fact))
     if x is not None:

@@ -85,7 +85,9 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         try:
             files[name] = (folder / name).read_bytes()
         except OSError:
-            faults.append(Fault(codes.DAMAGED, where, "", "is listed in the manifest but cannot be read; compile again"))
+            faults.append(
+                Fault(codes.DAMAGED, where, "", "is listed in the manifest but cannot be read; compile again")
+            )
             continue
         if hashlib.sha256(files[name]).hexdigest() != digest:
             faults.append(Fault(codes.DAMAGED, where, "", "has been changed since it was compiled (sha256 differs)"))

@@ -101,7 +101,9 @@ def first_difference(net: Net, engine: str, want: Result, got: Result, take: int
         window = net.type_of(name)
         assert isinstance(window, Spikes)
         if name not in got.spikes or got.spikes[name].shape[1:] != spikes.shape[1:]:
-            return Difference(engine, start, name, (), spikes[0].size, got.spikes[name][0].size if name in got.spikes else 0)
+            return Difference(
+                engine, start, name, (), spikes[0].size, got.spikes[name][0].size if name in got.spikes else 0
+            )
         left, right = spikes[:take], got.spikes[name][:take]
         place = _first(left, right)
         if place is not None:

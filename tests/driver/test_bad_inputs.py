@@ -1,13 +1,15 @@
 """What users get wrong: one clear message each, all of one input at once, exit code 1, nothing written."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.driver.conftest import Cli, Outcome, real_net
 from ttfsc.ir import OPEN, Analog, Builder, Decode, Dense, Fire, Flatten, Input, Ref, save
-
-from .conftest import Cli, real_net
 
 TEN_MISTAKES = """\
 net @ten {
@@ -28,14 +30,16 @@ net @ten {
 """
 
 
-def refused(done: object, *parts: str) -> None:
-    from .conftest import Outcome
-
-    assert isinstance(done, Outcome)
+def refused(done: Outcome, *parts: str) -> None:
     assert done.code == 1, (done.out, done.err)
     for part in parts:
         assert part in done.err
     assert "Traceback" not in done.err
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """As a user would, objects included."""
+    np.savez(path, allow_pickle=True, **dict(arrays))  # pyright: ignore[reportArgumentType]
 
 
 def test_ten_mistakes_at_once(ttfsc: Cli, tmp_path: Path) -> None:
@@ -61,17 +65,17 @@ def test_missing_files(ttfsc: Cli, inputs: Path, model: Path, tmp_path: Path) ->
 
 def test_wrong_inputs(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
     cases = [
-        (dict(x=np.zeros((3, 1, 6, 5), np.uint8)), "x is 3x1x6x5, must be N x 1x6x6"),
-        (dict(x=np.full((3, 1, 6, 6), 16, np.uint8)), "declared are 0..15"),
-        (dict(x=np.full((3, 1, 6, 6), np.nan)), "NaN"),
-        (dict(x=np.zeros((3, 1, 6, 6), np.uint8), y=np.zeros(4, int)), "x has 3 samples, y has 4 labels"),
-        (dict(x=np.zeros((3, 1, 6, 6), np.uint8), y=np.full(3, 3)), "the net knows classes 0..2"),
-        (dict(images=np.zeros(3)), "no array x"),
-        (dict(x=np.zeros((0, 1, 6, 6), np.uint8)), "no samples"),
+        ({"x": np.zeros((3, 1, 6, 5), np.uint8)}, "x is 3x1x6x5, must be N x 1x6x6"),
+        ({"x": np.full((3, 1, 6, 6), 16, np.uint8)}, "declared are 0..15"),
+        ({"x": np.full((3, 1, 6, 6), np.nan)}, "NaN"),
+        ({"x": np.zeros((3, 1, 6, 6), np.uint8), "y": np.zeros(4, int)}, "x has 3 samples, y has 4 labels"),
+        ({"x": np.zeros((3, 1, 6, 6), np.uint8), "y": np.full(3, 3)}, "the net knows classes 0..2"),
+        ({"images": np.zeros(3)}, "no array x"),
+        ({"x": np.zeros((0, 1, 6, 6), np.uint8)}, "no samples"),
     ]
     for arrays, message in cases:
         path = tmp_path / "bad.npz"
-        np.savez(path, **arrays)
+        save_arrays(path, arrays)
         refused(ttfsc("compile", model, "-o", tmp_path / "out", "--inputs", path), "bad.npz", message)
         assert not (tmp_path / "out").exists()
 
@@ -79,7 +83,7 @@ def test_wrong_inputs(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
 def test_nan_weight(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
     weights = dict(np.load(model.with_suffix(".npz")))
     weights["c.w"][1, 0, 2, 2] = np.nan
-    np.savez(model.with_suffix(".npz"), **weights)
+    save_arrays(model.with_suffix(".npz"), weights)
     text = "\n".join(line for line in model.read_text().splitlines() if "sha256" not in line)
     model.write_text(text)
     done = ttfsc("compile", model, "-o", tmp_path / "out")
@@ -95,11 +99,11 @@ def test_damaged_npz(ttfsc: Cli, model: Path, tmp_path: Path, damage: str) -> No
         case "truncated":
             path.write_bytes(content[: len(content) // 2])
         case "swapped":
-            np.savez(path, **{**dict(np.load(path)), "d.w": np.zeros((3, 144), np.float32)})
+            save_arrays(path, dict(np.load(path)) | {"d.w": np.zeros((3, 144), np.float32)})
         case "garbage":
             path.write_bytes(b"PK\x03\x04" + bytes(200))
         case _:
-            np.savez(path, **{**dict(np.load(path)), "c.w": np.array([{"a": 1}], dtype=object)})
+            save_arrays(path, dict(np.load(path)) | {"c.w": np.array([{"a": 1}], dtype=object)})
     refused(ttfsc("compile", model, "-o", tmp_path / "out"), "TTFS014")
     assert not (tmp_path / "out").exists()
 
@@ -134,8 +138,6 @@ def test_layer_beyond_32_bits(ttfsc: Cli, tmp_path: Path) -> None:
 
 def test_calibration_missing(ttfsc: Cli, tmp_path: Path) -> None:
     net = real_net()
-    from dataclasses import replace
-
     plain = net.with_ops(replace(op, theta=None) if isinstance(op, Fire) else op for op in net.ops)
     save(plain, tmp_path / "plain.ttfs")
     refused(ttfsc("compile", tmp_path / "plain.ttfs", "-o", tmp_path / "out"), "TTFS018", "--calib")

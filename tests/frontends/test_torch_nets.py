@@ -1,7 +1,7 @@
 """Whole networks: random small CNNs against torch's own forward, and ttfsc.nn nets down to integers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="the torch frontend needs torch")
 
-import torch.nn.functional as F  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
 import ttfsc.nn as tnn  # noqa: E402
@@ -154,7 +154,9 @@ def test_the_mnist_example_of_pytorch() -> None:
 SHAPE = (1, 12, 12)
 
 
-def spiking(kernel: str, *, bits: int | None, ticks: int | None, pool: str = "avg", read: str = "membrane") -> nn.Module:
+def spiking(
+    kernel: str, *, bits: int | None, ticks: int | None, pool: str = "avg", read: str = "membrane"
+) -> nn.Module:
     """A small ttfsc.nn net of either family, with weights at which its neurons live."""
     torch.manual_seed(3)
     hold: Any = {"bits": bits}
@@ -201,7 +203,7 @@ def test_what_was_trained_travels_as_data(kernel: str) -> None:
     net = imported(model)
     conv, fire = net.by_name["4"], net.by_name["2"]
     assert isinstance(conv, Conv2d) and isinstance(fire, Fire) and conv.step and fire.theta
-    layer: Any = model[4]  # pyright: ignore[reportIndexIssue]
+    layer: Any = cast("Any", model)[4]
     assert (conv.bits, conv.kernel, conv.groups, conv.stride) == (3, kernel, 2, (2, 2))
     step = net.arrays[conv.step]
     np.testing.assert_array_equal(step, layer.weight_step().numpy())
@@ -238,7 +240,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "mnist"
 @pytest.mark.parametrize("name", ["exact_relu", "dta"])
 def test_the_shipped_networks_answer_as_torch_does(name: str) -> None:
     from ttfsc.frontends.torch_load import load_torch
-    from ttfsc.frontends.torch_source import build, parse_spec
+    from ttfsc.frontends.torch_source import build, load_weights, parse_spec
 
     spec, weights = f"{EXAMPLES / 'network.py'}:{name}", EXAMPLES / f"{name}.safetensors"
     if not weights.is_file() or not (EXAMPLES / "digits.npz").is_file():
@@ -246,7 +248,8 @@ def test_the_shipped_networks_answer_as_torch_does(name: str) -> None:
     net = load_torch(spec, weights=weights)
     with np.load(EXAMPLES / "digits.npz") as file:
         x = file["x"][:200]
-    model = build(parse_spec(spec), weights, 0)
+    model = build(parse_spec(spec), 0)
+    load_weights(model, weights)
     with torch.no_grad():
         want = model(torch.from_numpy(x)).argmax(1).numpy()
     np.testing.assert_array_equal(run(quantised(net), x).labels, want)

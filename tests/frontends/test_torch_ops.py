@@ -1,4 +1,4 @@
-"""Every rule of the table, judged by torch: a small module with it, imported, run as a real net, against its own forward."""
+"""Every rule of the table, judged by torch: a small module with it, imported and run as a real net."""
 
 import operator
 from collections.abc import Callable
@@ -9,14 +9,36 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the torch frontend needs torch")
 
-import torch.nn.functional as F  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
-from tests.frontends.torch_helpers import SCALE, assert_same, pixels, traced  # noqa: E402
 
+from tests.frontends.torch_helpers import SCALE, assert_same, pixels, traced  # noqa: E402
 from ttfsc.frontends.torch_rules import RULES  # noqa: E402
-from ttfsc.ir import Add, AvgPool, Conv2d, Decode, Fire, MaxPool, run  # noqa: E402
+from ttfsc.ir import Add, AvgPool, Conv2d, Decode, Fire, MaxPool, parse, run, show  # noqa: E402
 
 SHAPE = (2, 8, 8)
+
+
+def _iadd(x: Tensor) -> Tensor:
+    y = x.clone()
+    y += x
+    return y
+
+
+def _softmax(x: Tensor) -> Tensor:
+    return F.softmax(x, 1)
+
+
+def _log_softmax(x: Tensor) -> Tensor:
+    return torch.log_softmax(x, dim=1)
+
+
+def _by_place(x: Tensor) -> Tensor:
+    return F.relu(x, True)
+
+
+def _by_name(x: Tensor) -> Tensor:
+    return F.relu(x, inplace=True)
 
 
 class Body(nn.Module):
@@ -88,12 +110,12 @@ SPIKES: dict[str, Callable[[Tensor], Tensor]] = {
     "reshape nothing": lambda x: x.reshape(-1, 4, 8, 8),
     "flatten method": lambda x: x.flatten(1),
     "flatten -3": lambda x: x.flatten(-3, -1),
-    "squeeze": lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1) if False else x.mean((2, 3), True).squeeze((2, 3)),
+    "squeeze": lambda x: x.mean((2, 3), True).squeeze((2, 3)),
     "F.dropout": lambda x: F.dropout(x, 0.5, training=False),
     "contiguous": lambda x: x.contiguous().float().clone().detach(),
     "add": lambda x: torch.add(x, x),
     "operator.add": lambda x: operator.add(x, F.max_pool2d(x, 3, 1, 1)),
-    "iadd": lambda x: operator.iadd(x.clone(), x),
+    "iadd": _iadd,
     "x.add": lambda x: x.add(x),
     "add constant": lambda x: F.relu(x + 0.5 - 0.25),
     "mul constant": lambda x: 2 * x * 0.25,
@@ -132,7 +154,7 @@ def test_behind_a_synapse(name: str) -> None:
 
 @pytest.mark.parametrize(
     "tail",
-    [nn.Softmax(1), nn.LogSoftmax(-1), lambda x: F.softmax(x, 1), lambda x: torch.log_softmax(x, dim=1), nn.ReLU()],
+    [nn.Softmax(1), nn.LogSoftmax(-1), _softmax, _log_softmax, nn.ReLU()],
     ids=["Softmax", "LogSoftmax", "F.softmax", "torch.log_softmax", "ReLU"],
 )
 def test_ops_at_the_end_leave_the_scores_alone(tail: Callable[[Tensor], Tensor]) -> None:
@@ -248,7 +270,7 @@ class InPlace(nn.Module):
 
 @pytest.mark.parametrize(
     "relu",
-    [nn.ReLU(inplace=True), lambda x: F.relu(x, True), lambda x: F.relu(x, inplace=True), torch.relu_, nn.ReLU()],
+    [nn.ReLU(inplace=True), _by_place, _by_name, torch.relu_, nn.ReLU()],
     ids=["module", "positional", "keyword", "relu_", "not in place"],
 )
 def test_in_place_changes_reach_later_readers(relu: Any) -> None:
@@ -309,3 +331,32 @@ def test_every_rule_of_a_module_function_or_method_names_something_real() -> Non
                 assert isinstance(resolve(name), type), name
             case _:
                 assert callable(resolve(name)), name
+
+
+def test_asserts_on_shapes_are_no_control_flow() -> None:
+    class Careful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Body(F.relu)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[1] == 2
+            return self.body(x)
+
+    assert_same(Careful(), SHAPE)
+
+
+def test_names_that_the_text_form_cannot_hold_are_tidied() -> None:
+    layers = nn.ModuleDict({"größe 1": nn.Conv2d(2, 4, 3), "-": nn.Linear(144, 3)})
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers["-"](F.relu(self.layers["größe 1"](x)).flatten(1))
+
+    net = assert_same(Named(), SHAPE)
+    assert parse(show(net, hashes=True), net.arrays, source="x.ttfs") == net
+    assert [op.loc.origin for op in net.ops if isinstance(op, Conv2d)] == ["layers.größe 1"]

@@ -87,7 +87,11 @@ def joined(second: tuple[int, ...]) -> Net:
     """A flattened 2x2x2 convolution plus another branch of 8 neurons on the same membrane."""
     rng, b = np.random.default_rng(3), Builder("joined", ticks=4)
     b.add(Input(name="in", type=Analog((1, 3, 3), 0, 9)))
-    b.add(Conv2d(name="a", type=OPEN, x=Ref("in"), w=b.array("wa", rng.integers(-7, 8, (2, 1, 2, 2)).astype(np.int8)), bits=4))
+    b.add(
+        Conv2d(
+            name="a", type=OPEN, x=Ref("in"), w=b.array("wa", rng.integers(-7, 8, (2, 1, 2, 2)).astype(np.int8)), bits=4
+        )
+    )
     b.add(Flatten(name="af", type=OPEN, x=Ref("a")))
     w = b.array("wb", rng.integers(-7, 8, second).astype(np.int8))
     if len(second) == 4:
@@ -97,7 +101,15 @@ def joined(second: tuple[int, ...]) -> Net:
         b.add(Flatten(name="flat", type=OPEN, x=Ref("in")))
         b.add(Dense(name="bf", type=OPEN, x=Ref("flat"), w=w, bits=4))
     b.add(Add(name="v", type=OPEN, xs=(Ref("bf"), Ref("af"))))
-    b.add(Fire(name="s", type=OPEN, v=Ref("v"), theta=b.array("t", rng.integers(-20, 60, (8, 4)).astype(np.int32)), width=32))
+    b.add(
+        Fire(
+            name="s",
+            type=OPEN,
+            v=Ref("v"),
+            theta=b.array("t", rng.integers(-20, 60, (8, 4)).astype(np.int32)),
+            width=32,
+        )
+    )
     b.add(Dense(name="o", type=OPEN, x=Ref("s"), w=b.array("wo", rng.integers(-7, 8, (2, 8)).astype(np.int8)), bits=4))
     b.add(Decode(name="out", type=OPEN, xs=(Ref("o"),), rule="membrane", width=32))
     return b.net()

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from ttfsc.hardware import chip_names, load_chip
 from ttfsc.hardware.chip import read_chip
 from ttfsc.ir import TtfsError, codes
+
+Change = Callable[[str], str]
 
 GOOD = """
 name = "mine"
@@ -24,7 +27,7 @@ source = "sheet"
 HOP = '[e_hop]\nvalue = 12.5\nunit = "pJ"\nsource = "sheet"\n'
 MESH = '[mesh_width]\nvalue = 4\nunit = "cores"\nsource = "sheet"\n'
 
-BAD = [
+BAD: list[tuple[str, Change, str]] = [
     ("not TOML", lambda t: t + "= 3", "not TOML:"),
     ("unknown key", lambda t: t + "[e_sopp]\nvalue = 1", "e_sopp: unknown key; a chip has delivery, e_hop"),
     ("no name", lambda t: t.replace('name = "mine"\n', ""), 'name: missing: write name = "..."'),
@@ -32,7 +35,7 @@ BAD = [
     ("name with spaces", lambda t: t.replace('"mine"', '"my chip"'), "name: 'my chip': letters, digits"),
     ("delivery", lambda t: t.replace("unicast", "flood"), "delivery: 'flood' must be multicast or unicast"),
     ("missing figure", lambda t: t[: t.index("[neurons")], "neurons_per_core: missing: write [neurons_per_core]"),
-    ("figure is a number", lambda t: t.replace(HOP, "").replace('delivery', 'e_hop = 3\ndelivery'), "e_hop: must be a table"),
+    ("figure is a number", lambda t: "e_hop = 3\n" + t.replace(HOP, ""), "e_hop: must be a table"),
     ("unknown part", lambda t: t + 'note = "x"\n', "e_hop.note: unknown key; a figure has value, unit and source"),
     ("no value", lambda t: t.replace("value = 12.5\n", ""), "e_hop.value: missing; leave the whole figure out"),
     ("value is text", lambda t: t.replace("12.5", '"12.5"'), "e_hop.value: '12.5' must be a finite number"),
@@ -49,7 +52,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("change", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
-def test_each_rule(change, message: str) -> None:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+def test_each_rule(change: Change, message: str) -> None:
     text = change(GOOD)
     assert text != GOOD
     with pytest.raises(TtfsError) as e:

@@ -1,13 +1,14 @@
 from collections import Counter
+from collections.abc import Callable
 from itertools import product
 from math import prod
 
 import numpy as np
 import pytest
-from bench.mapping import vgg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.mapping import vgg
 from tests.mapping.nets import chip_of, joined, mapped, mnist
 from ttfsc.hardware import load_chip
 from ttfsc.ir import (
@@ -89,7 +90,9 @@ def test_vgg16_takes_279_cores(scheme: str) -> None:
     assert list(dict.fromkeys(order)) == [layer.name for layer in layers_of(net)]
     assert list(Counter(order).values()) == [64, 64, 32, 32, 16, 16, 16, 8, 8, 8, 2, 2, 2, 4, 4, 1]
     assert [core.slices[0].box for core in cores] == [
-        box for layer in layers_of(net) for box in sorted(c.slices[0].box for c in cores if c.slices[0].layer == layer.name)
+        box
+        for layer in layers_of(net)
+        for box in sorted(c.slices[0].box for c in cores if c.slices[0].layer == layer.name)
     ]  # layer by layer, channel groups outermost, then raster order
 
 
@@ -122,7 +125,10 @@ def test_too_few_cores() -> None:
 def test_layers_larger_than_the_chip_are_named_with_the_net() -> None:
     faults = _faults(mnist(), mesh=(2, 1))
     assert [f.split(": ")[2] for f in faults] == ["'fire' %c1", "'fire' %c2", "net @mnist"]
-    assert "10,816 neurons need 12 cores of 1,024 neurons, the 2x1 mesh of small has 2: make the layer smaller" in faults[0]
+    assert (
+        "10,816 neurons need 12 cores of 1,024 neurons, the 2x1 mesh of small has 2: make the layer smaller"
+        in faults[0]
+    )
 
 
 def test_the_other_scheme_is_offered_where_it_fits() -> None:
@@ -154,7 +160,7 @@ def test_options() -> None:
 
 
 @pytest.mark.parametrize("step", [place, route])
-def test_no_map(step) -> None:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+def test_no_map(step: Callable[[Net], Net]) -> None:
     with pytest.raises(TtfsError, match="has no map section: run partition first"):
         step(mnist())
 

@@ -32,7 +32,9 @@ from ttfsc.ir import (
 class Maker:
     """Every method adds one op behind `x` and returns its name."""
 
-    def __init__(self, shape: Shape = (2, 6, 6), *, seed: int = 0, low: int = 0, high: int = 255, ticks: int = 1) -> None:
+    def __init__(
+        self, shape: Shape = (2, 6, 6), *, seed: int = 0, low: int = 0, high: int = 255, ticks: int = 1
+    ) -> None:
         self.b = Builder("t", ticks=ticks)
         self.rng = np.random.default_rng(seed)
         self.b.add(Input(name="in", type=Analog(shape, low, high), scale=1 / 255))
@@ -97,7 +99,9 @@ class Maker:
         self.b.add(Fire(name=name, type=OPEN, v=Ref(v), theta=self._array(f"{name}.theta", array), **more))
         return name
 
-    def avgpool(self, name: str, x: str, k: int | tuple[int, int] = 2, s: int | tuple[int, int] = 2, **more: Any) -> str:
+    def avgpool(
+        self, name: str, x: str, k: int | tuple[int, int] = 2, s: int | tuple[int, int] = 2, **more: Any
+    ) -> str:
         pair = ((k, k) if isinstance(k, int) else k, (s, s) if isinstance(s, int) else s)
         self.b.add(AvgPool(name=name, type=OPEN, x=Ref(x), kernel=pair[0], stride=pair[1], **more))
         return name

@@ -90,7 +90,7 @@ def test_into_a_dense_layer_through_flatten(pool: dict[str, Any], h: int, w: int
 @settings(max_examples=40)
 def test_torch_agrees(pool: dict[str, Any], h: int, w: int) -> None:
     """The folded net against PyTorch's own average pool, padding and ceil mode and all."""
-    torch = pytest.importorskip("torch")
+    torch: Any = pytest.importorskip("torch")
     m = Maker((2, h, w), seed=h * w)
     weights = m.rng.normal(size=(3, 2 * 1))
     p = m.avgpool("p", "in", **pool)

@@ -84,8 +84,8 @@ def test_a_bias_map_only_where_the_border_differs() -> None:
 
 
 def test_torch_agrees_on_a_residual_block() -> None:
-    """Batch norms in front of a sum, behind it, behind the activation and in the classifier, as PyTorch computes them."""
-    torch = pytest.importorskip("torch")
+    """Batch norms in front of a sum, behind it, behind the activation and in the classifier, as PyTorch has them."""
+    torch: Any = pytest.importorskip("torch")
     torch.manual_seed(0)
     nn = torch.nn
     conv1, conv2, down = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
@@ -238,8 +238,8 @@ def test_a_negative_scale_before_a_max_pool_is_refused() -> None:
     n = m.norm("n", m.fire("a", m.conv("c0", "in", 2, 1), 1.0), scale=np.array([1.0, -1.0]))
     net = m.answer(m.conv("c", m.maxpool("p", n), 2, 1))
     assert refusal(net) == (
-        "<net>: error[TTFS012]: 'batchnorm' %n: feeds 'maxpool' %p with a negative scale (channel 1): the largest value "
-        "would become the smallest; put the batch norm behind the pool or before the activation"
+        "<net>: error[TTFS012]: 'batchnorm' %n: feeds 'maxpool' %p with a negative scale (channel 1): the largest "
+        "value would become the smallest; put the batch norm behind the pool or before the activation"
     )
 
 

@@ -58,11 +58,13 @@ def test_text_both_ways(text: str, shown: str) -> None:
 @given(
     st.lists(
         st.sampled_from([one for one in list_passes()]).flatmap(
-            lambda one: st.dictionaries(st.sampled_from(one.options), st.integers(2, 8), max_size=len(one.options)).map(
-                lambda given: Step(one.name, tuple((o.name, _value(o, n)) for o, n in given.items()))
+            lambda one: (
+                st.dictionaries(st.sampled_from(one.options), st.integers(2, 8), max_size=len(one.options)).map(
+                    lambda given: Step(one.name, tuple((o.name, _value(o, n)) for o, n in given.items()))
+                )
+                if one.options
+                else st.just(Step(one.name))
             )
-            if one.options
-            else st.just(Step(one.name))
         ),
         min_size=1,
         max_size=6,
@@ -237,7 +239,11 @@ def test_our_bugs_name_the_pass_and_those_before(kind: str, monkeypatch: pytest.
 def untrained(net: Net) -> Net:
     """The same real weights without the grids and ticks of training."""
     free = [
-        replace(op, step=None, bits=0) if isinstance(op, Conv2d | Dense) else replace(op, ticks=0) if isinstance(op, Fire) else op
+        replace(op, step=None, bits=0)
+        if isinstance(op, Conv2d | Dense)
+        else replace(op, ticks=0)
+        if isinstance(op, Fire)
+        else op
         for op in net.ops
     ]
     return net.with_ops(free)
@@ -252,7 +258,9 @@ def test_any_real_net_becomes_an_integer_one_or_says_why(net: Net, trained: bool
         bits = ticks = 0
     else:
         net = untrained(net)
-    reasons = {codes.FOLD, codes.CALIBRATION} | ({codes.ARRAY, codes.OPTION, codes.VALUE, codes.WINDOW} if trained else set())
+    reasons = {codes.FOLD, codes.CALIBRATION} | (
+        {codes.ARRAY, codes.OPTION, codes.VALUE, codes.WINDOW} if trained else set()
+    )
     try:
         canonical = Pipeline.parse("drop-identity,fold-batchnorm,fold-avgpool").run(net)
         before, after = run(net, x), run(canonical, x)

@@ -106,7 +106,9 @@ def test_more_than_32_bits_are_refused_with_numbers_all_at_once() -> None:
     f = m.flatten("f", "in")
     for name in "de":
         w, b = np.array([[1]], np.int8), np.array([2**31 - 1], np.int32)
-        m.b.add(Dense(name=name, type=OPEN, x=Ref(f), w=m.b.array(f"{name}.w", w), bits=2, bias=m.b.array(f"{name}.b", b)))
+        m.b.add(
+            Dense(name=name, type=OPEN, x=Ref(f), w=m.b.array(f"{name}.w", w), bits=2, bias=m.b.array(f"{name}.b", b))
+        )
     m.fire("a", "d")
     m.b.ops[-1] = Fire(name="a", type=m.b.types["a"], v=Ref("d"), theta=m.b.array("t", np.array([[1]], np.int32)))
     m.dense("g", "a", 1, w=np.array([[1]], np.int8), bits=2)

@@ -96,7 +96,15 @@ def test_decisions_are_those_of_the_definition(data: Any) -> None:
     top = 2 ** (bits - 1) - 1
     step, integers = m.rng.uniform(0.01, 0.2, 5), m.rng.integers(-top, top + 1, (5, 4))
     v = m.dense(
-        "d", m.flatten("f", a), 5, w=integers * step[:, None], step=step, bits=bits, bias=bias, drift=drift, kernel=kernel
+        "d",
+        m.flatten("f", a),
+        5,
+        w=integers * step[:, None],
+        step=step,
+        bits=bits,
+        bias=bias,
+        drift=drift,
+        kernel=kernel,
     )
     b = m.fire("b", v, theta)
     after = checked(m.answer(m.dense("e", b, 2, kernel=kernel)), ticks=ticks)
@@ -260,7 +268,9 @@ def residual(seed: int, scale: float = 1.0, **trained: Any) -> tuple[Maker, Net]
     m = Maker((3, 5, 5), seed=seed)
     a = m.fire("a", m.conv("c1", "in", 3, 3, pad=(1,) * 4), 0.8)
     v = m.conv("c2", a, 3, 3, pad=(1,) * 4, bias=m.rng.normal(size=3) * 0.2, **trained)
-    b = m.fire("b", m.plus("s", [v, m.skip("k", a), m.conv("c3", "in", 3, 1, w=scale * m.rng.normal(size=(3, 3, 1, 1)))]), 1.5)
+    b = m.fire(
+        "b", m.plus("s", [v, m.skip("k", a), m.conv("c3", "in", 3, 1, w=scale * m.rng.normal(size=(3, 3, 1, 1)))]), 1.5
+    )
     return m, m.answer(m.conv("d", b, 2, 5))
 
 
@@ -518,6 +528,7 @@ def test_encoded_pixels_and_spike_inputs() -> None:
     got, real = run(after, x).spikes, run(net, x).spikes
     np.testing.assert_array_equal(got["e"], np.floor(x / 255 * 64 + 0.5))
     assert np.abs(got["a"] / 64 - real["a"]).max() < 0.1
+
 
 def test_spikes_as_input() -> None:
     m = Maker((2, 4, 4))

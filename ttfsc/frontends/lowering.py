@@ -117,7 +117,7 @@ class Lowering(Tape):
         return x
 
     def spikes(self, x: Value) -> Value:
-        """A sum of activations that are never negative is its own ReLU: neurons that pass it on. Else the value itself."""
+        """A sum of activations, never negative, as neurons that pass it on (its own ReLU); else the value itself."""
         if not (self.is_membrane(x) and x.nonneg):
             return x
         self.note("reads a sum of activations, which nobody sends: neurons that pass it on are put in between")
@@ -173,9 +173,7 @@ class Lowering(Tape):
         """Neurons of a spiking layer: x = clip01(S / theta), a spike value; theta [1] or [C]."""
         return self._fire(x, theta, 1.0, ticks, spiking=True)
 
-    def _fire(
-        self, x: Value, theta: Array | None, unit: float, ticks: int, *, spiking: bool, tag: str = ""
-    ) -> Value:
+    def _fire(self, x: Value, theta: Array | None, unit: float, ticks: int, *, spiking: bool, tag: str = "") -> Value:
         v = self.membrane(x)
         name = self.fresh(tag)
         const = None if theta is None else self.const(f"{name}.theta", theta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -33,6 +34,11 @@ from ttfsc.ir import (
 log = logging.getLogger(__name__)
 
 
+def tidy(name: str) -> str:
+    """A name that the text form can hold; sources are not trusted to have such."""
+    return re.sub(r"[^A-Za-z0-9_./-]", "_", name).lstrip("./-") or "_"
+
+
 class Tape:
     """A net under construction, its faults, and the place in the source model that is being lowered."""
 
@@ -41,6 +47,7 @@ class Tape:
         self.declared = declared or Declared()
         self.faults = list[Fault]()
         self.base, self.loc = "", NOWHERE
+        self.batch: int | None = None  # the size of the batch axis, where the source has it as a fixed number
         self._input: Value | None = None
         self.arrays = dict[Const, Array]()
 
@@ -114,7 +121,7 @@ class Tape:
 
     def fresh(self, tag: str = "") -> str:
         """A new name for an op of the present node: its own, or its own and a tag; numbered where it is taken."""
-        name = wanted = f"{self.base}.{tag}" if tag else self.base
+        name = wanted = tidy(f"{self.base}.{tag}" if tag else self.base)
         count = 1
         while self.taken(name):
             name, count = f"{wanted}_{count}", count + 1
@@ -122,6 +129,7 @@ class Tape:
 
     def const(self, name: str, array: Array) -> Const:
         """Put an array into the pool; equal arrays of one name are one array."""
+        name = tidy(name)
         key, count = Const(name), 1
         while key in self.arrays:
             if np.array_equal(self.arrays[key], array) and self.arrays[key].dtype == array.dtype:

@@ -151,15 +151,16 @@ class _Walk:
         self.signature = program["graph_module"]["signature"]
         self.tensors = tensors
         self.values = dict[str, object]()
-        shape = self.bind_inputs()
+        batch, shape = self.bind_inputs()
         given = declared.shape
         self.low = Lowering(name, Declared(given or shape, declared.range, declared.scale))
+        self.low.batch = batch
         if given is not None and shape is not None and given != shape:
             fact = f"says {show_shape(given)}, but the archive was exported for {show_shape(shape)}"
             self.low.faults.append(Fault(codes.OPTION, Loc(), "--input-shape", fact))
 
-    def bind_inputs(self) -> Shape | None:
-        """Names of parameters to constants, the user's input to RAW; its shape without the batch."""
+    def bind_inputs(self) -> tuple[int | None, Shape | None]:
+        """Names of parameters to constants, the user's input to RAW; its batch if fixed, and its shape without."""
         shapes, inputs = self.graph["tensor_values"], list[str]()
         for spec in self.signature["input_specs"]:
             ((kind, body),) = spec.items()
@@ -180,8 +181,9 @@ class _Walk:
                 raise _DamagedError(f"the exported program takes an input of kind {kind}; export a plain module")
         if len(inputs) != 1:
             raise _DamagedError(f"the exported program takes {len(inputs)} inputs, must be exactly one image")
-        sizes = [n.get("as_int") for n in shapes[inputs[0]]["sizes"]][1:]
-        return tuple(int(n) for n in sizes if n is not None) if all(n is not None for n in sizes) else None
+        batch, *sizes = [n.get("as_int") for n in shapes[inputs[0]]["sizes"]]
+        fixed = tuple(int(n) for n in sizes if n is not None)
+        return batch, fixed if len(fixed) == len(sizes) else None
 
     def run(self) -> Net:
         """Lower what reaches the output."""
@@ -215,7 +217,7 @@ class _Walk:
         kwargs = {str(a["name"]): self.argument(a["arg"]) for a in node["inputs"] if a.get("kind", 1) == 2}
         result: object = BROKEN
         if BROKEN not in args and BROKEN not in kwargs.values():
-            base = _tidy(path if whole else f"{path}.{names[0]}" if path else names[0])
+            base = (path if whole else f"{path}.{names[0]}" if path else names[0])
             result = self.low.step(base, loc, f"'{name}'", lambda: self.lower(name, args, kwargs))
         several = result if isinstance(result, tuple) and len(names) > 1 else [result] * len(names)  # pyright: ignore[reportUnknownVariableType]
         for own, value in zip(names, several, strict=False):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -303,14 +305,9 @@ def _rule_name(target: str) -> str:
 
 
 def _place(metadata: dict[str, str]) -> tuple[str, str, int, bool]:
-    """Module path, file and line of a node, as far as the archive tells them; whether the module is a torch.nn layer."""
+    """Module path, file and line of a node, as far as the archive tells; whether the module is a torch.nn layer."""
     stack = (metadata.get("nn_module_stack") or "").rsplit(";", 1)[-1].split(",")
     path, kind = (stack[1], stack[2]) if len(stack) >= 3 else ("", "")
     lines = [at for at in _STACK_LINE.findall(metadata.get("stack_trace") or "") if "/torch/nn/" not in at[0]]
     file, line = (Path(lines[-1][0]).name, int(lines[-1][1])) if lines else ("", 0)
     return path, file, line, bool(path) and kind.startswith("torch.nn.modules.") and ".container." not in kind
-
-
-def _tidy(name: str) -> str:
-    """A name that the text form can hold; archives are not trusted to have such."""
-    return re.sub(r"[^A-Za-z0-9_./-]", "_", name).lstrip("./-") or "node"

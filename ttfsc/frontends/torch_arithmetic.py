@@ -32,6 +32,8 @@ def view(low: Lowering, input: object, *sizes: object) -> object:
     if isinstance(input, Constant):
         return Constant(input.name, input.array.reshape([n for n in wanted if isinstance(n, int)]))
     x = low.value(input)
+    if wanted and wanted[0] == low.batch is not None:
+        wanted[0] = BATCH
     shape = _reshaped(wanted, x)
     if shape == x.shape:
         return x

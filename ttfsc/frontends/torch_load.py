@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ttfsc.frontends.tensors import PICKLES, load_tensors
+from ttfsc.frontends.tensors import PICKLES
 from ttfsc.frontends.value import Declared
 from ttfsc.ir import Fault, Loc, Net, Shape, TtfsError, codes
-
-__all__ = ["check_torch", "load_tensors", "load_torch"]
 
 
 def load_torch(
@@ -54,8 +52,20 @@ def load_torch(
         fact = "needs torch, which is not installed: pip install 'ttfsc[torch]'"
         raise TtfsError.one(codes.TOOL, fact, loc=Loc(spec)) from e
     parsed = torch_source.parse_spec(spec)
-    model = torch_source.build(parsed, weights, seed)
-    return torch_trace.trace_module(model, re.sub(r"[^A-Za-z0-9_]", "_", parsed.name), declared)
+    model = torch_source.build(parsed, seed)
+    faults = list[Fault]()
+    try:
+        if weights is not None:
+            torch_source.load_weights(model, weights)
+    except TtfsError as e:
+        faults += e.faults
+    try:
+        net = torch_trace.trace_module(model, re.sub(r"[^A-Za-z0-9_]", "_", parsed.name), declared)
+    except TtfsError as e:
+        raise TtfsError([*faults, *e.faults]) from e
+    if faults:
+        raise TtfsError(faults)
+    return net
 
 
 def check_torch(

@@ -56,18 +56,14 @@ def parse_spec(text: str) -> Spec:
     raise TtfsError.one(codes.FILE, form, loc=loc)
 
 
-def build(spec: Spec, weights: Path | None, seed: int) -> nn.Module:
-    """The module of `spec` in evaluation mode, with `weights` loaded. Raises TtfsError with everything wrong with them.
+def build(spec: Spec, seed: int) -> nn.Module:
+    """The module of `spec` in evaluation mode. Raises TtfsError where the file or its factory fails.
 
     Random numbers that the factory draws follow from `seed`; the caller's generator is left as it was.
     """
-    tensors = None if weights is None else load_tensors(weights)
     with torch.random.fork_rng(devices=[]), _beside(spec.file):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
-        model = _call(spec, _found(spec, _imported(spec)))
-    if weights is not None and tensors is not None:
-        load_weights(model, tensors, Loc(str(weights)))
-    return model.eval()
+        return _call(spec, _found(spec, _imported(spec))).eval()
 
 
 @contextmanager
@@ -149,11 +145,12 @@ def _place(e: BaseException, spec: Spec) -> Loc:
     return Loc(str(spec.file), own[-1] or 0) if own else spec.loc
 
 
-def load_weights(model: nn.Module, tensors: dict[str, Array], loc: Loc) -> None:
-    """Put `tensors` into the model's parameters and buffers by name.
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the tensors of a .safetensors file into the model's parameters and buffers by name.
 
     Raises TtfsError with every missing, unexpected, misshapen and non-finite tensor; then nothing was changed.
     """
+    tensors, loc = load_tensors(path), Loc(str(path))
     state = cast("dict[str, torch.Tensor]", model.state_dict())
     held = {state[name].data_ptr() for name in tensors if name in state}
     faults = list[Fault]()

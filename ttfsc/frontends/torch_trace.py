@@ -47,6 +47,8 @@ def trace_module(model: nn.Module, name: str, declared: Declared) -> Net:
 class _Tracer(fx.Tracer):
     """fx's tracer, with our leaves, remembering where in the user's source every node was made."""
 
+    trace_asserts = True  # `assert x.shape[1] == 3` is no control flow: nothing reads it
+
     def __init__(self) -> None:
         super().__init__()
         self.inside = [""]  # module paths, innermost last; kept as they are when forward raises
@@ -65,8 +67,8 @@ class _Tracer(fx.Tracer):
             self.inside.append(self.path_of_module(m))
         except NameError:
             raise Refused(
-                f"forward calls a {module_name(m)} that is no attribute of the model, so its weights are unknown; assign it "
-                "in __init__"
+                f"forward calls a {module_name(m)} that is no attribute of the model, so its weights are unknown; "
+                "assign it in __init__"
             ) from None
         result = super().call_module(m, forward, args, kwargs)  # pyright: ignore[reportUnknownMemberType]
         self.inside.pop()

@@ -161,7 +161,7 @@ class _Meaning:
             if isinstance(op, Fire | Encode) and (keep is None or op.name in keep):
                 assert isinstance(value, np.ndarray)
                 spikes[op.name] = value
-            for ref in op.operands():
+            for ref in dict.fromkeys(op.operands()):  # an add may read one value twice
                 left[ref] -= 1
                 if not left[ref]:
                     del values[ref]  # large nets: hold what somebody still reads

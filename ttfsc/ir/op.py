@@ -41,7 +41,7 @@ class Op:
 
     def infer(self, ins: tuple[Type, ...], arrays: Arrays) -> Type:
         """The type these operands give; raises ShapeError when they give none."""
-        raise ShapeError(f"'{self.mnemonic}' has no operands to infer a type from")
+        raise AssertionError(f"'{self.mnemonic}' does not say what its type is")
 
     def faults(self, ins: tuple[Type, ...], arrays: Arrays) -> Broken:
         """Broken rules beyond `infer`, as (code, sentence)."""

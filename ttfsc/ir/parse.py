@@ -18,7 +18,7 @@ from ttfsc.ir.fields import Field, fields_of
 from ttfsc.ir.mapping import Core, Mapped, Route, Slice
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import OPS, Op, Ref
-from ttfsc.ir.types import Analog, Potential, Scores, Shape, Spikes, Type
+from ttfsc.ir.types import Analog, Potential, Scores, Shape, Spikes, Type, show_shape
 from ttfsc.ir.verify import faults_of
 
 Node = Tree[Token]
@@ -48,6 +48,7 @@ class _Reader:
     ops: list[Op] = field(default_factory=list[Op])
     lost: set[str] = field(default_factory=set[str])  # names whose line was bad: their readers are not to blame
     map_head: Mapped | None = None  # without its cores and routes
+    map_lost: bool = False  # a line of it was bad: the rest is not to blame
     cores: list[Core] = field(default_factory=list[Core])
     routes: list[Route] = field(default_factory=list[Route])
     hashes: dict[str, tuple[Loc, str, Shape, str]] = field(default_factory=dict[str, tuple[Loc, str, Shape, str]])
@@ -73,13 +74,13 @@ def parse_faults(text: str, arrays: Arrays = EMPTY, *, source: str = "<text>") -
     if not reader.closed and len(reader.faults) < _MAX_FAULTS:
         what = "no net: the first line must be `net @name {`" if not reader.begun else "the net's closing } is missing"
         reader.faults.append(Fault(codes.SYNTAX, Loc(source, number), "", what))
-    mapped = reader.map_head
+    mapped = None if reader.map_lost else reader.map_head
     if mapped is not None:
         mapped = replace(mapped, cores=tuple(reader.cores), routes=tuple(reader.routes))
     net = Net(reader.name or "none", tuple(reader.ops), arrays, mapped)
     faults = [*reader.faults, *_hash_faults(reader, arrays)]
     if reader.name:
-        faults += faults_of(net, lost=frozenset(reader.lost))
+        faults += faults_of(net, lost=frozenset(reader.lost), whole=not reader.faults)
     return net, sorted(faults, key=lambda f: f.loc.line)
 
 
@@ -91,16 +92,15 @@ def _statements(reader: _Reader, text: str) -> int:
         if line.strip():
             _statement(reader, line, Loc(reader.source, number))
         if len(reader.faults) >= _MAX_FAULTS:
-            fact = f"{_MAX_FAULTS} mistakes up to here; the rest was not read"
-            reader.faults.append(Fault(codes.SYNTAX, Loc(reader.source, number), "", fact))
+            end = Loc(reader.source, number)
+            reader.faults.append(Fault(codes.SYNTAX, end, "", f"{_MAX_FAULTS} mistakes up to here; the rest is unread"))
             break
     return number
 
 
 def _statement(reader: _Reader, line: str, loc: Loc) -> None:
     if len(line) > _MAX_LINE:
-        fact = f"a line of {len(line)} characters, more than {_MAX_LINE}"
-        reader.faults.append(Fault(codes.SYNTAX, loc, "", fact))
+        reader.faults.append(Fault(codes.SYNTAX, loc, "", f"{len(line)} characters, more than a line may have"))
         return
     defined = re.match(r"\s*%([A-Za-z0-9_][A-Za-z0-9_./-]*)\s*=", line)
     try:
@@ -111,6 +111,7 @@ def _statement(reader: _Reader, line: str, loc: Loc) -> None:
         fact, code = _unexpected(e, line), codes.SYNTAX
     except _BadLineError as e:
         fact, code = str(e), e.code
+    reader.map_lost |= reader.depth == 2
     if defined:
         reader.lost.add(defined[1])
     elif opened := re.match(r"\s*(net|map)\b.*\{\s*$", line):  # what it opens is open all the same
@@ -196,16 +197,19 @@ def _value(f: Field, token: object) -> object:
                 return sizes
         case _:
             pass
-    wanted = {"const": "an array, @name", "int": "a whole number", "float": "a number", "bool": "true or false"}
+    wanted = {
+        "const": "an array, @name",
+        "int": "a whole number of at most 18 digits",
+        "float": "a number",
+        "bool": "true or false",
+    }
     want = {"word": " or ".join(f.words), "sizes": "x".join("n" * f.count)}.get(f.kind) or wanted[f.kind]
-    raise _BadLineError(f"{f.name}={text} must be {want}")
+    raise _BadLineError(f"{f.name}={text[:40]} must be {want}")
 
 
 def _type(node: object) -> Type:
     tree = _tree(node)
     word, shape = _text(tree.children[0]), _sizes(_text(tree.children[1]))
-    if min(shape) < 1:
-        raise _BadLineError(f"shape {_text(tree.children[1])} has an empty side", codes.SHAPE)
     window = _text(tree.children[2]) if len(tree.children) > 2 else None
     low, high = window.split("..") if window else ("", "")
     match word:
@@ -286,10 +290,9 @@ def _hash_faults(reader: _Reader, arrays: Arrays) -> list[Fault]:
         if const not in arrays:
             faults.append(Fault(codes.NAME, loc, f"@{name}", "no such array in the .npz beside the text"))
         elif (arrays[const].dtype.str[1:], arrays[const].shape) != (dtype, shape):
-            got = f"{arrays[const].dtype.str[1:]} {arrays[const].shape}"
-            faults.append(
-                Fault(codes.DAMAGED, loc, f"@{name}", f"is {got}, but the text was saved with {dtype} {shape}")
-            )
+            got = f"{arrays[const].dtype.str[1:]}<{show_shape(arrays[const].shape)}>"
+            fact = f"is {got}, but the text was saved with {dtype}<{show_shape(shape)}>"
+            faults.append(Fault(codes.DAMAGED, loc, f"@{name}", fact))
         elif arrays.digest(const) != digest:
             fact = f"content hash is {arrays.digest(const)[:12]}, but the text was saved with {digest[:12]}"
             faults.append(Fault(codes.DAMAGED, loc, f"@{name}", fact))
@@ -308,11 +311,11 @@ def _unexpected(e: UnexpectedInput, line: str) -> str:
     column = at if isinstance(at, int) and at > 0 else len(line) + 1
     if isinstance(e, UnexpectedToken):
         token = cast(Token, e.token)  # pyright: ignore[reportUnknownMemberType]
-        found = "the line ends" if token.type == "$END" else f"unexpected '{token[:40]}'"
+        found = "the line ends" if token.type == "$END" else f"unexpected {str(token)[:40]!r}"
         names = set(e.accepts or e.expected)
     else:
         assert isinstance(e, UnexpectedCharacters)
-        found, names = f"unexpected '{line[column - 1 : column]}'", set(e.allowed or ())
+        found, names = f"unexpected {line[column - 1 : column]!r}", set(e.allowed or ())
     terminals = {t.name: t.pattern.value for t in _parser().terminals if t.pattern.type == "str"}
     want = sorted({_READABLE.get(n) or terminals.get(n) or n.lower() for n in names if n != "$END"})
     ends = " or the end of the line" if "$END" in names else ""

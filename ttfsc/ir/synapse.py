@@ -41,7 +41,7 @@ class Synapse(Op):
 
     def outer_shape(self, x: Shape, w: Array) -> Shape:
         """Shape of the result; raises ShapeError."""
-        raise ShapeError(f"'{self.mnemonic}' has no shape of its own")
+        raise AssertionError(f"'{self.mnemonic}' does not say what its shape is")
 
     def infer(self, ins: tuple[Type, ...], arrays: Arrays) -> Type:
         (x,) = ins

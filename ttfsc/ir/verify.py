@@ -29,22 +29,27 @@ def verify(net: Net) -> Net:
     return net
 
 
-def faults_of(net: Net, *, lost: frozenset[str] = frozenset()) -> list[Fault]:
-    """Every broken rule, in the order of ops. Readers of the values in `lost` are not checked against them."""
+def faults_of(net: Net, *, lost: frozenset[str] = frozenset(), whole: bool = True) -> list[Fault]:
+    """Every broken rule, in the order of ops.
+
+    For readers of damaged text: users of the values in `lost` are not checked against them, and without `whole` the
+    rules about the net as a whole (one input, nothing unread, the map) are not asked of a part of it.
+    """
     arrays = {c: _array_fact(net.arrays[c]) for op in net.ops for c in consts_of(op) if c in net.arrays}
     usable = {const for const, fact in arrays.items() if fact is None}
     faults = [*_names(net, lost), *_arrays(net, arrays)]
     broken = {id(op) for op in net.ops if _untouchable(net, op, lost, usable)}
     doubled = {name for name, count in Counter(op.name for op in net.ops).items() if count > 1}
+    before = set[str]()
     for op in net.ops:
-        if id(op) not in broken:
-            facts = list(_type_facts(op.type))
-            faults += [Fault(code, op.loc, op.subject, fact) for code, fact in facts]
-            if not facts and not doubled.intersection(op.operands()):
-                faults += _op(net, op)
-    if not faults and not lost:
+        facts = list(_type_facts(op.type))
+        faults += [Fault(code, op.loc, op.subject, fact) for code, fact in facts]
+        if not facts and id(op) not in broken and before.issuperset(op.operands()):
+            faults += _op(net, op)
+        before |= {op.name} - doubled
+    if whole and not faults:
         faults += _whole(net)
-    if not faults and not lost and net.mapped is not None:
+    if whole and not faults and net.mapped is not None:
         faults += map_faults(net, net.mapped)
     order = {op.loc: i for i, op in reversed(list(enumerate(net.ops)))}
     return sorted(faults, key=lambda f: order.get(f.loc, len(order)))

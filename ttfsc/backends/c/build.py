@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import cache as once
 from pathlib import Path
 
 from ttfsc.backends.c.render import render
@@ -64,15 +65,20 @@ def build(
 
 def _key(program: str, options: tuple[str, ...], parts: Mapping[str, bytes]) -> str:
     """Content, flags, compiler and machine: -march=native code of one host may not run on another."""
-    version = subprocess.run([program, "--version"], capture_output=True, check=False).stdout
     h = hashlib.sha256()
-    for part in (program.encode(), version, " ".join((*_SHARED, *options)).encode(), _machine()):
+    for part in (program.encode(), _version(program), " ".join((*_SHARED, *options)).encode(), _machine()):
         h.update(hashlib.sha256(part).digest())
     for name, content in parts.items():
         h.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
     return h.hexdigest()[:32]
 
 
+@once
+def _version(program: str) -> bytes:
+    return subprocess.run([program, "--version"], capture_output=True, check=False).stdout
+
+
+@once
 def _machine() -> bytes:
     """What -march=native looks at."""
     try:

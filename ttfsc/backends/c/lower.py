@@ -88,7 +88,7 @@ class _Lower:
         )  # fmt: skip
 
     def instances(self) -> list[Instance]:
-        found = [instance("in_range"), instance("show")]
+        found = [instance("in_range")] + ([instance("show")] if self.traced else [])
         for step in self.steps:
             match step:
                 case Layer():

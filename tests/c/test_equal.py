@@ -1,0 +1,62 @@
+"""The compiled C gives what the reference meaning gives: every spike, score and label."""
+
+from pathlib import Path
+
+import pytest
+from c_build import STRICT, UNDEFINED, assert_same, need
+from c_nets import NETS
+from hypothesis import given, settings
+
+from tests.strategies import inputs_for, integer_nets
+from ttfsc.backends.c import Engine, emit
+from ttfsc.ir import Net, run
+from ttfsc.passes.prove_widths import prove_widths
+
+
+def check(net: Net, cache: Path, flags: tuple[str, ...], *, blob_from: int = 1 << 20, n: int = 5) -> None:
+    x = inputs_for(net, 1, n)
+    engine = Engine(emit(net, samples=x[:1], blob_from=blob_from), flags=flags, cache=cache, threads=2)
+    assert_same(engine.run(x), run(net, x), net)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("libraries")
+
+
+@given(net=integer_nets())
+@settings(max_examples=40)
+def test_random_nets(cache: Path, net: Net) -> None:
+    check(prove_widths(net), cache, ("-O0", *STRICT, *UNDEFINED))
+
+
+@given(net=integer_nets())
+@settings(max_examples=8)
+def test_random_nets_optimised(cache: Path, net: Net) -> None:
+    check(prove_widths(net), cache, ("-O2", *STRICT))
+
+
+@given(net=integer_nets())
+@settings(max_examples=8)
+def test_random_nets_clang(cache: Path, net: Net) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", need("clang"))
+        check(prove_widths(net), cache, ("-O1", *STRICT))
+
+
+@given(net=integer_nets())
+@settings(max_examples=5)
+def test_random_nets_with_linked_weights(cache: Path, net: Net) -> None:
+    check(prove_widths(net), cache, ("-O0",), blob_from=0)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_features(name: str, cache: Path) -> None:
+    check(NETS[name](), cache, ("-O1", *STRICT, *UNDEFINED), n=40)
+
+
+@pytest.mark.parametrize("name", ["tiny", "stream", "residual"])
+def test_features_as_users_run_them(name: str, cache: Path) -> None:
+    net = NETS[name]()
+    x = inputs_for(net, 2, 50)
+    assert_same(Engine(emit(net), cache=cache).run(x), run(net, x), net)
