@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from ttfsc import __version__
-from ttfsc.console import print_faults
+from ttfsc.console import print_faults, show_notes
 from ttfsc.ir import TtfsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,8 +72,10 @@ def _source(model: str, options: dict[str, Any]) -> Any:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-def main_group() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Say what every pass did, chose or declined.")
+def main_group(verbose: bool) -> None:
     """ttfsc: a trained time-to-first-spike network becomes running C, core mapping files and an energy report."""
+    show_notes(verbose)
 
 
 @main_group.command("compile")

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import logging
 import platform
 import sys
 from pathlib import Path
@@ -48,7 +47,6 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
     if faults := options.faults():
         raise TtfsError(faults)
     check_free(output, overwrite=overwrite)
-    _show_notes()
     net = load_model(source)
     calib: Path | None = given["calib"]
     inputs: Path | None = given["inputs"] or calib
@@ -77,7 +75,6 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
 
 def check_model(source: Source, arch: str) -> None:
     """`ttfsc check`."""
-    _show_notes()
     chip = load_chip(arch)
     net = load_model(source)
     ranges = sum(isinstance(op, Fire) and op.theta is None for op in net.ops)
@@ -102,7 +99,6 @@ def optimise(
     time_passes: bool, verify_each: bool,
 ) -> None:  # fmt: skip
     """`ttfsc opt`."""
-    _show_notes()
     net = load_model(Source(str(path)))
     if output is not None and output.suffix != ".ttfs":
         raise TtfsError.one(codes.OPTION, f"-o {output} must end in .ttfs", loc=Loc("ttfsc opt"))
@@ -293,8 +289,3 @@ def _inspect_net(net: Net) -> None:
 def _describe(name: str, array: Array) -> None:
     values = f"from {array.min()} to {array.max()}" if array.size else "empty"
     print(f"{name:24} {array.dtype} {list(array.shape)} {values}")
-
-
-def _show_notes() -> None:
-    """Passes and frontends log what they decline or choose; a user sees it as plain lines on stderr."""
-    logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr)

@@ -1,5 +1,6 @@
 """What people see: faults in red, progress over a second, nothing of it when no terminal listens."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -19,6 +20,12 @@ def print_faults(error: TtfsError) -> None:
     codes = sorted({f.code for f in error.faults})
     hint = ", ".join(f"ttfsc explain {code}" for code in codes[:3])
     print(f"{len(error.faults)} error{'s' * (len(error.faults) > 1)}; more: {hint}", file=sys.stderr)
+
+
+def show_notes(verbose: bool) -> None:
+    """Print what frontends and passes decided or declined; with `verbose` also what every pass did."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ttfsc.frontends").setLevel(logging.INFO)
 
 
 @contextmanager

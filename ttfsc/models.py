@@ -1,6 +1,5 @@
 """From what a user names on the command line to a Net: text, torch, or a compiled folder."""
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,6 @@ def load_model(source: Source) -> Net:
         _refuse_options(source)
         return load_compiled(path) if path.is_dir() else load(path)
     if path.suffix == ".pt2" or ".py:" in model:
-        _need_torch(model)
         from ttfsc.frontends.torch_load import load_torch
 
         return load_torch(
@@ -73,9 +71,3 @@ def _refuse_options(source: Source) -> None:
     if faults:
         raise TtfsError(faults)
 
-
-def _need_torch(model: str) -> None:
-    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    if missing:
-        fact = f"needs {' and '.join(missing)}, which is not installed: pip install 'ttfsc[torch]'"
-        raise TtfsError.one(codes.TOOL, fact, loc=Loc(model))

@@ -10,9 +10,9 @@ import pytest
 
 from ttfsc.ir import Net, Result, show
 
-STRICT = tuple(
-    "-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wmissing-prototypes -Werror".split()
-)
+STRICT = (
+    "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wmissing-prototypes", "-Werror",
+)  # fmt: skip
 UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 

@@ -6,7 +6,22 @@ from typing import Any
 import numpy as np
 
 from ttfsc.ir import (
-    OPEN, Add, Analog, Array, Builder, Conv2d, Decode, Dense, Encode, Fire, Flatten, Input, MaxPool, Net, Ref, Spikes,
+    OPEN,
+    Add,
+    Analog,
+    Array,
+    Builder,
+    Conv2d,
+    Decode,
+    Dense,
+    Encode,
+    Fire,
+    Flatten,
+    Input,
+    MaxPool,
+    Net,
+    Ref,
+    Spikes,
 )  # fmt: skip
 from ttfsc.passes.prove_widths import prove_widths
 
@@ -118,7 +133,7 @@ def flat_sum() -> Net:
 
 def depthwise() -> Net:
     """A group per channel, with one and with two outputs each, pooled and not, every packing."""
-    h = Hand("depthwise", Spikes((3, 6, 6), 0, 5))
+    h = Hand("depthwise", Spikes((3, 8, 8), 0, 5))
     h.conv("a.v", "in", (3, 1, 3, 3), bits=3, groups=3, stride=(2, 1), kernel="ramp").fire("a", "a.v", 15)
     h.conv("b.v", "a", (6, 1, 2, 2), bits=8, groups=3, pool=(2, 2), kernel="ramp").fire("b", "b.v", 300)
     h.conv("c.m", "b", (6, 1, 1, 1), bits=4, groups=6, pool=(1, 2), pool_pad=(0, 1, 0, 0))
@@ -133,7 +148,9 @@ def stream() -> Net:
     h.fire("a", "a.v", RNG(10).integers(0, 9000, (4, 6)))
     same: dict[str, Any] = {"pool": (2, 1), "pool_pad": (1, 0, 0, 0)}
     h.conv("b1", "a", (3, 4, 2, 2), kernel="leak", shift=2, rounding="zero", delay=1, bits=3, **same)
-    h.conv("b2", "a", (3, 4, 2, 2), kernel="leak", keep=1, bias=np.array([9, -9, 40]), drift=np.array([3, -3, 0]), **same)
+    h.conv(
+        "b2", "a", (3, 4, 2, 2), kernel="leak", keep=1, bias=np.array([9, -9, 40]), drift=np.array([3, -3, 0]), **same
+    )
     h.op(Add(name="b.v", type=OPEN, xs=(Ref("b1"), Ref("b2")))).fire("b", "b.v", RNG(11).integers(-5, 40, (3, 1, 1, 6))
         if h.b.types["b.v"].shape[1:] == (1, 1) else 30)  # fmt: skip
     h.op(Flatten(name="f", type=OPEN, x=Ref("b")))
@@ -155,6 +172,5 @@ def pooled_pixels() -> Net:
 
 
 NETS: dict[str, Callable[[], Net]] = {
-    f.__name__: f
-    for f in (tiny, wide, one_bit, long_window, residual, flat_sum, depthwise, stream, pooled_pixels)
+    f.__name__: f for f in (tiny, wide, one_bit, long_window, residual, flat_sum, depthwise, stream, pooled_pixels)
 }

@@ -221,8 +221,9 @@ def test_pickled_weights_are_refused_with_the_way_out(folder: Path, suffix: str)
     path = Path(f"w{suffix}")
     torch.save({"a": torch.zeros(1)}, path)
     assert faults("net.py:net", weights=path) == [
-        f"w{suffix}: error[TTFS013]: is a pickle, which can run any code when it is read, so it is never loaded; where you "
-        f"trust it, convert it: safetensors.torch.save_file(torch.load('w{suffix}', weights_only=True), 'w.safetensors')"
+        f"w{suffix}: error[TTFS013]: is a pickle, which can run any code when it is read, so it is never loaded; where "
+        f"you trust it, convert it: safetensors.torch.save_file(torch.load('w{suffix}', weights_only=True), "
+        "'w.safetensors')"
     ]
 
 

@@ -53,7 +53,7 @@ def simulate(net: Net, x: Any) -> Answer:
             case Encode():
                 values[op.name] = _encode(op, values[op.x], net.type_of(op.x))
             case Conv2d() | Dense():
-                values[op.name] = _potential(net, op, values[op.x])
+                values[op.name] = potential(net, op, values[op.x])
             case Add():
                 parts = [values[x] for x in op.xs]
                 values[op.name] = {i: [sum(v) for v in zip(*(p[i] for p in parts), strict=True)] for i in parts[0]}
@@ -116,7 +116,7 @@ def _conv_taps(op: Conv2d, kernel: Index, shape: Index, out: Index, groups_out: 
                 yield (o, c, i, j), (group * kernel[1] + c, row, column)
 
 
-def _potential(net: Net, op: Conv2d | Dense, source: dict[Index, Any]) -> Traces:
+def potential(net: Net, op: Conv2d | Dense, source: dict[Index, Any]) -> Traces:
     assert isinstance(op.type, Potential)
     w = net.arrays[op.w]
     shape = net.type_of(op.x).shape

@@ -165,16 +165,15 @@ def _spots(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | 
     return [path, *below] if path else below
 
 
+VALIDATOR: Any = jsonschema.Draft202012Validator(json.loads(schema_bytes()))
+
+
 def valid(table: Table) -> bool:
     """What a full implementation of JSON Schema says."""
-    try:
-        jsonschema.validate(table, json.loads(schema_bytes()))
-    except jsonschema.ValidationError:
-        return False
-    return True
+    return not any(True for _ in VALIDATOR.iter_errors(table))
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_document_crashes_the_reader_and_both_validators_agree(data: st.DataObject) -> None:
     table = deepcopy(document())

@@ -58,7 +58,7 @@ def test_into_a_convolution(pool: dict[str, Any], h: int, w: int, k: int, pad: i
         assert_same_function(net, after, m.pixels())
 
 
-def _one_divisor(op: AvgPool, size: tuple[int, int]) -> bool:
+def _one_divisor(op: AvgPool, size: tuple[int, ...]) -> bool:
     """Whether all windows divide by one number, counted tap by tap."""
     counts = set[int]()
     for y in range(op.type.shape[1]):
@@ -116,7 +116,7 @@ def test_a_pool_of_a_pool(first: dict[str, Any], second: dict[str, Any], size: i
     if after is not None:
         assert_same_function(net, after, m.pixels())
     disjoint = first["k"] == first["s"] and not any(first["pad"]) and size % first["k"][0] == 0 == size % first["k"][1]
-    if disjoint and _one_divisor(cast("AvgPool", net.by_name["q"]), m.shape("p")[1:]):  # type: ignore[arg-type]
+    if disjoint and _one_divisor(cast("AvgPool", net.by_name["q"]), m.shape("p")[1:]):
         assert after is not None, "windows side by side always make one average"
 
 

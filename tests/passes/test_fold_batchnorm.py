@@ -87,14 +87,14 @@ def test_torch_agrees_on_a_residual_block() -> None:
     """Batch norms in front of a sum, behind it, behind the activation and in the classifier, as PyTorch has them."""
     torch: Any = pytest.importorskip("torch")
     torch.manual_seed(0)
-    nn = torch.nn
+    nn: Any = torch.nn
     conv1, conv2, down = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
     norms = [nn.BatchNorm2d(4).eval() for _ in range(4)]
     linear, last = nn.Linear(4 * 6 * 6, 5), nn.BatchNorm1d(5).eval()
-    for norm in [*norms, last]:
-        for tensor in (norm.running_mean, norm.weight.data, norm.bias.data):
+    for each in [*norms, last]:
+        for tensor in (each.running_mean, each.weight.data, each.bias.data):
             tensor.normal_()
-        norm.running_var.uniform_(0.5, 2)
+        each.running_var.uniform_(0.5, 2)
     m = Maker((3, 6, 6))
 
     def norm(name: str, x: str, layer: Any) -> str:
@@ -154,9 +154,10 @@ def test_shared_weights_are_not_changed_for_others() -> None:
 
 
 @pytest.mark.parametrize("leak", [{"shift": 2}, {"keep": 20000}])
-def test_streaming_membranes_keep_their_shift(leak: dict[str, int]) -> None:
+def test_streaming_membranes_keep_their_shift(leak: dict[str, Any]) -> None:
     """A leaking membrane forgets its bias; the fold pays back what is lost every tick."""
-    for kernel, more in (("step", {}), ("leak", leak)):
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (("step", {}), ("leak", leak))
+    for kernel, more in kinds:
         m = Maker((1, 3, 3), ticks=5)
         v = m.norm("n", m.conv("c", "in", 2, 2, kernel=kernel, every=True, bias=np.array([0.1, -0.2]), **more))
         a = m.fire("a", v, 0.8)

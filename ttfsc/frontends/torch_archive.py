@@ -217,7 +217,7 @@ class _Walk:
         kwargs = {str(a["name"]): self.argument(a["arg"]) for a in node["inputs"] if a.get("kind", 1) == 2}
         result: object = BROKEN
         if BROKEN not in args and BROKEN not in kwargs.values():
-            base = (path if whole else f"{path}.{names[0]}" if path else names[0])
+            base = path if whole else f"{path}.{names[0]}" if path else names[0]
             result = self.low.step(base, loc, f"'{name}'", lambda: self.lower(name, args, kwargs))
         several = result if isinstance(result, tuple) and len(names) > 1 else [result] * len(names)  # pyright: ignore[reportUnknownVariableType]
         for own, value in zip(names, several, strict=False):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import linecache
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -47,8 +48,6 @@ def trace_module(model: nn.Module, name: str, declared: Declared) -> Net:
 class _Tracer(fx.Tracer):
     """fx's tracer, with our leaves, remembering where in the user's source every node was made."""
 
-    trace_asserts = True  # `assert x.shape[1] == 3` is no control flow: nothing reads it
-
     def __init__(self) -> None:
         super().__init__()
         self.inside = [""]  # module paths, innermost last; kept as they are when forward raises
@@ -73,6 +72,15 @@ class _Tracer(fx.Tracer):
         result = super().call_module(m, forward, args, kwargs)  # pyright: ignore[reportUnknownMemberType]
         self.inside.pop()
         return result
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """What an `assert` on shapes asks is taken to hold; any other decision cannot be traced."""
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+            frame = frame.f_back
+        if linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("assert "):
+            return True
+        return super().to_bool(obj)
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
         """A node, and the place it comes from."""

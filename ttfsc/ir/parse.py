@@ -80,7 +80,8 @@ def parse_faults(text: str, arrays: Arrays = EMPTY, *, source: str = "<text>") -
     net = Net(reader.name or "none", tuple(reader.ops), arrays, mapped)
     faults = [*reader.faults, *_hash_faults(reader, arrays)]
     if reader.name:
-        faults += faults_of(net, lost=frozenset(reader.lost), whole=not reader.faults)
+        rules = faults_of(net, lost=frozenset(reader.lost), whole=not reader.faults)
+        faults += [f if f.loc.file == source else replace(f, loc=Loc(source)) for f in rules]  # of an empty net
     return net, sorted(faults, key=lambda f: f.loc.line)
 
 

@@ -37,7 +37,13 @@ _BATCH_BYTES = 64 << 20  # of the spikes that one batch of samples leaves behind
 
 
 def calibrate(
-    net: Net, *, method: Method = "mse", percentile: float = 99.9, ticks: int = 0, calibration: Array | None = None
+    net: Net,
+    *,
+    method: Method = "mse",
+    percentile: float = 99.9,
+    ticks: int = 0,
+    nearest: bool = False,
+    calibration: Array | None = None,
 ) -> Net:
     """The net with a range for every fire.
 
@@ -46,6 +52,7 @@ def calibrate(
         method: max, percentile or mse (see Histogram.range_of).
         percentile: of the positive values, for method=percentile.
         ticks: T that method=mse assumes where a layer was not trained for one; 0 is 16.
+        nearest: method=mse assumes values rounded to the nearest tick (as `quantize{nearest=true}` does), not down.
         calibration: x [N, *input shape], integers as the net's input declares.
 
     Raises:
@@ -66,7 +73,9 @@ def calibrate(
     seen = _measured(net, unknown, calibration)
     ranges = dict[str, float]()
     for op in unknown:
-        ranges[op.name] = seen[op.name].range_of(method, percentile, op.ticks or ticks or 16)
+        ranges[op.name] = seen[op.name].range_of(
+            method, percentile, op.ticks or ticks or 16, nearest=nearest and not op.ticks
+        )
         if not seen[op.name].largest:
             log.warning("%s: %s: never fires on the sample inputs; its range is set to 1", op.loc, op.subject)
         log.info("%s: %s: range %g of at most %g", op.loc, op.subject, ranges[op.name], seen[op.name].largest)

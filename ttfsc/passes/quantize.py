@@ -37,7 +37,7 @@ from ttfsc.ir import (
 from ttfsc.passes.calibrate import calibrate
 from ttfsc.passes.grid import Branch, GridError, Rounded, joined
 from ttfsc.passes.ranges import Method, option_faults
-from ttfsc.passes.rewrite import Pool, Reals, SynapseOp, reals, retyped, source_of
+from ttfsc.passes.rewrite import Pool, Reals, SynapseOp, reals, retyped, source_of, synapses_into
 from ttfsc.passes.sums import Sum, sums_of
 from ttfsc.passes.thresholds import Ints, constants_of, shrunk, small_ints, table_of, whole_constants
 from ttfsc.passes.windows import Windows
@@ -52,6 +52,7 @@ def quantize(
     ticks: int = 0,
     method: Method = "mse",
     percentile: float = 99.9,
+    nearest: bool = False,
     calibration: Array | None = None,
 ) -> Net:
     """The integer net.
@@ -62,6 +63,8 @@ def quantize(
         ticks: T, 2..64; 0 = as trained, else the one T that other layers were trained for, else 16.
         method: how free weight steps (and missing ranges) are chosen: max, percentile, mse.
         percentile: for method=percentile.
+        nearest: layers of `hold` synapses that were not trained for their ticks round S / Theta to the nearest tick,
+            not down: thresholds half a tick lower, half the error. Trained layers stay as trained.
         calibration: x [N, *input shape], for missing ranges only.
 
     Raises:
@@ -74,10 +77,8 @@ def quantize(
         raise TtfsError(faults)
     if is_integer(net):
         return net
-    net = check_stage(
-        calibrate(net, method=method, percentile=percentile, ticks=ticks, calibration=calibration), "canonical"
-    )
-    return _Work(net, bits, ticks).integer(method, percentile)
+    ranged = calibrate(net, method=method, percentile=percentile, ticks=ticks, nearest=nearest, calibration=calibration)
+    return _Work(check_stage(ranged, "canonical"), bits, ticks, nearest=nearest).integer(method, percentile)
 
 
 def _conflicts(net: Net, bits: int, ticks: int) -> list[Fault]:
@@ -101,8 +102,8 @@ def _conflicts(net: Net, bits: int, ticks: int) -> list[Fault]:
 class _Work:
     """One net on its way to integers."""
 
-    def __init__(self, net: Net, bits: int, ticks: int) -> None:
-        self.net, self.bits = net, bits
+    def __init__(self, net: Net, bits: int, ticks: int, *, nearest: bool) -> None:
+        self.net, self.bits, self.nearest = net, bits, nearest
         self.windows = Windows(net, ticks)
         self.pool = Pool(net)
         self.units = dict[str, Reals]()  # by synapse op: [C] or [1]
@@ -177,5 +178,7 @@ class _Work:
         shape, ticks = op.type.shape, self.windows[op.name]
         constants = constants_of(self.net, op.v, self.units, self.kept)
         theta = reals(self.net.arrays, real.theta)
-        table = table_of(theta, constants, ticks, streaming=self.windows.streams(op))
+        holds = all(s.kernel == "hold" for s in synapses_into(self.net, op.v))
+        early = 0.5 if self.nearest and holds and not real.ticks else 0.0
+        table = table_of(theta, constants, ticks, streaming=self.windows.streams(op), early=early)
         return replace(op, theta=self.pool.put(real, real.theta, shrunk(table, shape, *bounds.membrane)))

@@ -32,11 +32,11 @@ class Histogram:
         bins = np.minimum((positive * (_BINS / self.top)).astype(np.int64), _BINS - 1)
         self.counts += np.bincount(bins, minlength=_BINS)
 
-    def range_of(self, method: Method, percentile: float, ticks: int) -> float:
+    def range_of(self, method: Method, percentile: float, ticks: int, *, nearest: bool = False) -> float:
         """The range Theta > 0 at which a value saturates. A layer without a positive value gets 1.
 
         max: the largest value. percentile: that of the positive values. mse: the range with the smallest mean squared
-        error of the quantiser x -> Theta/T clip(floor(T x / Theta), 0, T), T = ticks.
+        error of the quantiser x -> Theta/T clip(floor(T x / Theta), 0, T), T = ticks (rounding to nearest if told so).
         """
         if not self.largest:
             return 1.0
@@ -48,12 +48,12 @@ class Histogram:
                 return min((int(np.argmax(reached)) + 1) * self.top / _BINS, self.largest)
             case "mse":
                 ranges = self.largest * np.linspace(0.05, 1, _CANDIDATES)
-                return float(ranges[np.argmin([self._error(r, ticks) for r in ranges])])
+                return float(ranges[np.argmin([self._error(r, ticks, nearest) for r in ranges])])
 
-    def _error(self, theta: float, ticks: int) -> float:
+    def _error(self, theta: float, ticks: int, nearest: bool) -> float:
         filled = np.flatnonzero(self.counts)
         x = (filled + 0.5) * (self.top / _BINS)
-        level = np.clip(np.floor(x * (ticks / theta)), 0, ticks) * (theta / ticks)
+        level = np.clip(np.floor(x * (ticks / theta) + 0.5 * nearest), 0, ticks) * (theta / ticks)
         return float((self.counts[filled] * (level - x) ** 2).sum())
 
 

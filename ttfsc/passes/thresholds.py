@@ -93,10 +93,10 @@ def whole_constants(net: Net, op: SynapseOp, unit: Reals, ticks: int) -> tuple[I
     return found[0], found[1]
 
 
-def table_of(theta: Reals, c: Constants, ticks: int, *, streaming: bool) -> Ints:
+def table_of(theta: Reals, c: Constants, ticks: int, *, streaming: bool, early: float = 0.0) -> Ints:
     """The threshold table: [1, T], [C, T] or [*shape, T], the smallest that says it.
 
-    Windowed: the falling threshold theta (1 - n/T). Streaming: theta at every tick, with constants of `step`.
+    Windowed: the falling threshold theta (1 - n/T), or what it is `early` ticks later (0.5: nearest). Streaming: theta at every tick.
     """
     theta = _ranked(theta, c.unit.ndim)
     if streaming:
@@ -104,7 +104,7 @@ def table_of(theta: Reals, c: Constants, ticks: int, *, streaming: bool) -> Ints
         real = (theta - c.bias)[..., None] - c.drift[..., None] * n
         table = np.clip(np.ceil(real / c.unit[..., None]), -_LIMIT, _LIMIT).astype(np.int64)
     else:
-        table = falling_table(theta, c.bias, c.drift, c.unit, ticks)
+        table = falling_table(theta, c.bias + theta * (early / ticks), c.drift, c.unit, ticks)
     return table + c.bias_int[..., None] + c.drift_int[..., None] * np.arange(ticks)
 
 

@@ -1,7 +1,8 @@
 """The hand-written kernels of runtime/, made part of one model: C has no generics, so types are filled in here.
 
-A kernel file is C by itself (its types come from ttfs_types.h). For a model every identifier `ttfs_x` becomes
-`<model>_x`, a kernel's own name gets its types behind it (`mnist_rows_i16_u8`), and its type parameters become them.
+A kernel file is C by itself: its types come from ttfs_types.h, and preprocessor lines, which serve that alone, are
+left out here. For a model every identifier `ttfs_x` becomes `<model>_x`, a kernel's own name gets its types behind it
+(`mnist_rows_i16_u8`), and its type parameters become them.
 """
 
 import re
@@ -80,7 +81,7 @@ class Instance:
             return given.get(word) or f"{prefix}_{called.get(word, word)}"
 
         source = (RUNTIME / f"{self.kernel}.c").read_text("utf-8")
-        own = "".join(line for line in source.splitlines(keepends=True) if not line.startswith("#include"))
+        own = "".join(line for line in source.splitlines(keepends=True) if not line.startswith("#"))
         own = re.sub(r"\bTTFS_(\w+)\b", lambda m: f"{prefix.upper()}_{m[1]}", own)
         return re.sub(r"\bttfs_(\w+)\b", named, own).strip() + "\n"
 

@@ -1,3 +1,5 @@
+#ifndef TTFS_LINK_C
+#define TTFS_LINK_C
 #include "ttfs_types.h"
 
 /* One bundle of synapses: geometry of a convolution (a dense layer is one of 1x1) and how its weights are packed. */
@@ -8,3 +10,4 @@ typedef struct {
     int32_t row_bytes;      /* a row: the weights of one tap and input channel to all outputs of the group */
     int32_t bits, mul, off; /* weight = mul * code + off, codes of `bits` bits */
 } ttfs_link_t;
+#endif

@@ -1,0 +1,194 @@
+"""What the emitted files look like: names, symbols, bytes, the golden model."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c_build import STRICT, make, need, written
+from c_nets import NETS, Hand, ints, tiny, wide
+
+from ttfsc.backends.c import cost, emit
+from ttfsc.ir import OPEN, Add, Analog, Flatten, Loc, Ref, Spikes, TtfsError, codes, run
+
+GOLDEN = Path(__file__).parent / "golden" / "tiny"
+TWICE = """
+import hashlib, sys
+sys.path[:0] = [{here!r}]
+from c_nets import NETS
+from ttfsc.backends.c import emit
+for name in sorted(NETS):
+    for file, content in sorted(emit(NETS[name](), blob_from=100).items()):
+        print(name, file, hashlib.sha256(content).hexdigest())
+"""
+
+
+def test_golden(update_golden: bool) -> None:
+    """A whole emitted model, for reviewing by eye: `pytest tests/c --update-golden` rewrites it."""
+    files = emit(tiny())
+    if update_golden:
+        for old in GOLDEN.glob("*"):
+            old.unlink()
+        written(files, GOLDEN)
+    assert {p.name: p.read_text() for p in GOLDEN.iterdir()} == {n: c.decode() for n, c in files.items()}
+
+
+def test_same_bytes_under_two_hash_seeds() -> None:
+    def once(seed: str) -> str:
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        program = TWICE.format(here=str(Path(__file__).parent))
+        return subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    first = once("1")
+    assert first.count("\n") > 8 * len(NETS)
+    assert first == once("2")
+
+
+@pytest.mark.parametrize("blob", [False, True])
+def test_only_public_symbols(blob: bool, tmp_path: Path) -> None:
+    folder = written(emit(tiny(), blob_from=0 if blob else 1 << 20), tmp_path)
+    assert make(folder, "all", "CFLAGS=-O0").returncode == 0
+    objects = ["tiny.o", *(["tiny_weights.o"] if blob else [])]
+    listed = subprocess.run([need("nm"), *objects], cwd=folder, capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines() if re.match(r"[0-9a-f]+ ", line)]
+    public = {name for _, kind, name in rows if kind.isupper()}
+    assert public == {"tiny_run", "tiny_run_traced"} | ({"tiny_weights"} if blob else set())
+    assert not [name for _, kind, name in rows if kind in "bBdDcC"], "a mutable global"
+    assert all(name.startswith("tiny_") for _, _, name in rows)
+
+
+def test_every_macro_is_prefixed() -> None:
+    for name, content in emit(tiny()).items():
+        if name.endswith((".c", ".h")):
+            assert all(m.startswith("TINY_") for m in re.findall(r"^#define (\w+)", content.decode(), re.M)), name
+
+
+def test_no_heap_no_float() -> None:
+    for make_net in NETS.values():
+        source = b"".join(c for n, c in emit(make_net()).items() if n.endswith(".c") and "_main" not in n).decode()
+        words = set(re.findall(r"[a-z_]+", re.sub(r"/\*.*?\*/", "", source, flags=re.S)))
+        assert not words & {"malloc", "calloc", "free", "float", "double", "alloca", "memcpy"}
+
+
+def test_two_models_in_one_program(tmp_path: Path) -> None:
+    """Prefixes keep models apart, in one file even; the header is C++ as well."""
+    written({**emit(tiny("first")), **emit(tiny("second")), **emit(wide(), name="Third one!")}, tmp_path)
+    (tmp_path / "both.c").write_text(
+        '#include "first.c"\n#include "second.c"\n#include "third_one.c"\nint main(void) { return 0; }\n'
+    )
+    subprocess.run([need("gcc"), "-std=c99", *STRICT, "-O0", "both.c"], cwd=tmp_path, check=True)
+    (tmp_path / "use.cc").write_text(
+        '#include "first.h"\n#include "third_one.h"\nint main() { return FIRST_OK + THIRD_ONE_OK; }\n'
+    )
+    subprocess.run([need("g++"), "-Wall", "-Wextra", "-Werror", "use.cc"], cwd=tmp_path, check=True)
+
+
+def test_weights_from_a_loaded_file(tmp_path: Path) -> None:
+    """The blob need not be linked: any copy of it in memory serves."""
+    folder = written(emit(tiny(), blob_from=0), tmp_path)
+    (folder / "loaded.c").write_text(
+        '#include <stdio.h>\n#include "tiny.h"\n'
+        "static uint8_t blob[TINY_WEIGHTS_LEN];\nstatic tiny_state_t s;\n"
+        "int main(void)\n{\n    static tiny_in_t in[TINY_IN_LEN];\n    int32_t scores[TINY_CLASSES];\n    uint16_t label;\n"
+        '    FILE *f = fopen("tiny_weights.bin", "rb");\n'
+        "    if (f == NULL || fread(blob, 1, sizeof blob, f) != sizeof blob) {\n        return 1;\n    }\n    fclose(f);\n"
+        "    if (tiny_run(&s, blob, in, scores, &label) != TINY_OK || tiny_run(&s, NULL, in, scores, &label) != TINY_E_ARG) {\n"
+        '        return 2;\n    }\n    printf("%d %ld %ld %ld\\n", (int)label, (long)scores[0], (long)scores[1], (long)scores[2]);\n'
+        "    return 0;\n}\n"
+    )
+    subprocess.run([need("gcc"), "-std=c99", *STRICT, "loaded.c", "tiny.c", "-o", "loaded"], cwd=folder, check=True)
+    said = subprocess.run(["./loaded"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    want = run(tiny(), np.zeros((1, 1, 6, 6), np.uint8))
+    assert said.split() == [str(want.labels[0]), *map(str, want.scores[0])]
+
+
+def test_null_pointers_are_refused(tmp_path: Path) -> None:
+    folder = written(emit(tiny()), tmp_path)
+    (folder / "null.c").write_text(
+        '#include "tiny.h"\nstatic tiny_state_t s;\nstatic tiny_in_t in[TINY_IN_LEN];\nstatic tiny_spike_t t[TINY_TRACE_LEN];\n'
+        "int main(void)\n{\n    int32_t v[TINY_CLASSES];\n    uint16_t l;\n    int bad = 0;\n"
+        "    tiny_state_t *volatile no_s = NULL;\n    tiny_in_t *volatile no_in = NULL;\n    int32_t *volatile no_v = NULL;\n"
+        "    uint16_t *volatile no_l = NULL;\n    tiny_spike_t *volatile no_t = NULL;\n"
+        "    bad += tiny_run(no_s, in, v, &l) != TINY_E_ARG;\n    bad += tiny_run(&s, no_in, v, &l) != TINY_E_ARG;\n"
+        "    bad += tiny_run(&s, in, no_v, &l) != TINY_E_ARG;\n    bad += tiny_run(&s, in, v, no_l) != TINY_E_ARG;\n"
+        "    bad += tiny_run_traced(&s, in, v, &l, no_t) != TINY_E_ARG;\n    bad += tiny_run_traced(&s, in, v, &l, t) != TINY_OK;\n"
+        "    return bad;\n}\n"
+    )
+    subprocess.run([need("gcc"), "-std=c99", "-O2", "null.c", "tiny.c", "-o", "null"], cwd=folder, check=True)
+    assert subprocess.run(["./null"], cwd=folder, check=False).returncode == 0
+
+
+def test_comments_and_strings_survive_any_origin(tmp_path: Path) -> None:
+    """Names from the source model end up in comments: they must not end them."""
+    net = tiny()
+    evil = [replace(op, loc=Loc(origin='*/ int x; /* "\\ \n ??/ é')) for op in net.ops]
+    folder = written(emit(net.with_ops(evil)), tmp_path)
+    assert make(folder, "check", "CFLAGS=-O0").returncode == 0
+
+
+def test_cost_is_what_is_emitted() -> None:
+    """4 bits: 9 rows of 2 bytes, 4 * 9 of 3, 6 of 2; tables of 4 thresholds, 3 biases."""
+    c = cost(tiny())
+    assert c.weights == 9 * 2 + 4 * 9 * 3 + 6 * 2
+    assert c.rom == c.weights + c.tables
+    header = emit(tiny())["tiny.h"].decode()
+    assert f"ROM {c.rom} bytes" in header
+    assert f"RAM {c.ram} bytes" in header
+
+
+def test_four_bit_weights_take_half_a_byte() -> None:
+    h = Hand("big", Spikes((256,), 0, 4))
+    h.dense("v", "in", (512, 256)).fire("a", "v", 100)
+    files = emit(h.dense("o", "a", (10, 512)).membrane("o"), blob_from=1 << 14)
+    assert len(files["big_weights.bin"]) == (512 * 256 + 512 * 10) // 2
+
+
+def error(net: object) -> str:
+    with pytest.raises(TtfsError) as caught:
+        emit(net)  # pyright: ignore[reportArgumentType]
+    return str(caught.value)
+
+
+def test_unproven_width_is_refused() -> None:
+    net = tiny()
+    bare = net.with_ops(replace(op, width=0) if op.name == "c1" else op for op in net.ops)  # pyright: ignore[reportCallIssue]
+    assert "'fire' %c1: its accumulator width is not proven: run prove-widths" in error(bare)
+    net = wide()
+    narrow = net.with_ops(replace(op, width=16) if op.name == "a" else op for op in net.ops)  # pyright: ignore[reportCallIssue]
+    assert re.search(r"'fire' %a: its membrane can reach \d+, which width=16 does not hold", error(narrow))
+
+
+def test_too_many_ticks_are_refused() -> None:
+    h = Hand("slow", Spikes((2,), 0, 20000))
+    said = error(h.dense("o", "in", (2, 2)).membrane("o"))
+    assert said.endswith("'input' %in: its window of 20000 ticks is longer than the 16384 that C code is made for")
+
+
+def test_sum_of_differently_flattened_convolutions_is_refused() -> None:
+    h = Hand("mixed", Analog((2, 4, 4), 0, 3))
+    h.conv("a", "in", (4, 2, 3, 3)).conv("b", "in", (1, 2, 1, 1))
+    h.op(Flatten(name="fa", type=OPEN, x=Ref("a"))).op(Flatten(name="fb", type=OPEN, x=Ref("b")))
+    h.op(Add(name="v", type=OPEN, xs=(Ref("fa"), Ref("fb"))))
+    net = h.membrane("v")
+    with pytest.raises(TtfsError) as caught:
+        emit(net)
+    assert caught.value.faults[0].code == codes.UNSUPPORTED
+    assert "different grids (4x2x2 and 1x4x4)" in str(caught.value)
+
+
+def test_samples_must_fit_the_input() -> None:
+    with pytest.raises(TtfsError) as caught:
+        emit(tiny(), samples=np.full((1, 1, 6, 6), 256))
+    assert caught.value.faults[0].code == codes.INPUT
+
+
+def test_ints_reach_both_ends() -> None:
+    """The helper behind all these nets: a range that stopped short would test less than it says."""
+    w = ints(0, (40, 40), 4)
+    assert (w.min(), w.max()) == (-8, 7)
