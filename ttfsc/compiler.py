@@ -209,8 +209,7 @@ def noc_engine(files: dict[str, bytes]) -> Engine:
     """The mapped network, executed core by core from its mapping files alone."""
     from ttfsc.backends import noc
 
-    image = noc.load(files)
-    return lambda x: noc.run(image, x)
+    return noc.Mesh(noc.load(files)).run
 
 
 def _below(target: str, files: Mapping[str, bytes]) -> dict[str, bytes]:

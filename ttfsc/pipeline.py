@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Literal, cast, get_args, get_origin
 
 from ttfsc.hardware import Chip
-from ttfsc.ir import Array, Fault, Loc, Net, Stage, TtfsError, check_stage, codes, verify
+from ttfsc.ir import Array, Fault, Loc, Net, Stage, TtfsError, codes, stage_faults, verify
 from ttfsc.passes import PASSES
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,9 @@ class Pipeline:
             log.info("%s: %s in %.3f s", step, "changed the net" if changed else "nothing to do", seconds)
             for stage, reached, group in _STAGES:
                 if reached in names[: i + 1] and step.name in group and not set(group) & set(names[i + 1 :]):
-                    check_stage(result, stage)
+                    faults = stage_faults(result, stage)
+                    if faults:
+                        raise TtfsError(faults)
             if after is not None:
                 after(str(step), result, seconds)
             net = result
@@ -170,10 +172,17 @@ class Pipeline:
 
 
 def default_pipeline(
-    *, bits: int = 0, ticks: int = 0, method: str = "mse", percentile: float = 99.9, partition: str | None = "tile",
-) -> str:  # fmt: skip
+    *,
+    bits: int = 0,
+    ticks: int = 0,
+    method: str = "mse",
+    percentile: float = 99.9,
+    nearest: bool = False,
+    partition: str | None = "tile",
+) -> str:
     """The pipeline of `ttfsc compile`, all the way to a mapped net; partition=None stops at the quantized one."""
     free = f"method={method}" + (f",percentile={percentile:g}" if method == "percentile" else "")
+    free += ",nearest=true" if nearest else ""
     steps = [
         "drop-identity", "fold-batchnorm", "fold-avgpool", f"calibrate{{{free},ticks={ticks}}}",
         f"quantize{{bits={bits},ticks={ticks},{free}}}", "prove-widths",

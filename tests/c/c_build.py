@@ -11,7 +11,8 @@ import pytest
 from ttfsc.ir import Net, Result, show
 
 STRICT = (
-    "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wmissing-prototypes", "-Werror",
+    "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wmissing-prototypes",
+    "-Werror",
 )  # fmt: skip
 UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 

@@ -142,17 +142,16 @@ def depthwise() -> Net:
 
 
 def stream() -> Net:
-    """Streaming: pooled spikes, leaks of every rounding, a sum of two leaks, current at every tick, one tick's delay."""
+    """Streaming: pooled spikes, leaks of every rounding, a sum of two leaks, current at every tick, a delay."""
     h = Hand("stream", Analog((2, 5, 5), -20, 100), ticks=6)
     h.conv("a.v", "in", (4, 2, 3, 3), kernel="leak", keep=30000, every=True, pool=(2, 2), rounding="nearest")
     h.fire("a", "a.v", RNG(10).integers(0, 9000, (4, 6)))
     same: dict[str, Any] = {"pool": (2, 1), "pool_pad": (1, 0, 0, 0)}
     h.conv("b1", "a", (3, 4, 2, 2), kernel="leak", shift=2, rounding="zero", delay=1, bits=3, **same)
-    h.conv(
-        "b2", "a", (3, 4, 2, 2), kernel="leak", keep=1, bias=np.array([9, -9, 40]), drift=np.array([3, -3, 0]), **same
-    )
-    h.op(Add(name="b.v", type=OPEN, xs=(Ref("b1"), Ref("b2")))).fire("b", "b.v", RNG(11).integers(-5, 40, (3, 1, 1, 6))
-        if h.b.types["b.v"].shape[1:] == (1, 1) else 30)  # fmt: skip
+    constants = {"bias": np.array([9, -9, 40]), "drift": np.array([3, -3, 0])}
+    h.conv("b2", "a", (3, 4, 2, 2), kernel="leak", keep=1, **constants, **same)
+    h.op(Add(name="b.v", type=OPEN, xs=(Ref("b1"), Ref("b2"))))
+    h.fire("b", "b.v", RNG(11).integers(-5, 40, (*h.b.types["b.v"].shape, 6)))
     h.op(Flatten(name="f", type=OPEN, x=Ref("b")))
     h.dense("o.v", "f", (4, h.b.types["f"].shape[0]), kernel="step", delay=1)
     return h.membrane("o.v")

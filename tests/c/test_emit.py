@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from c_nets import NETS, Hand, ints, tiny, wide
 from ttfsc.backends.c import cost, emit
 from ttfsc.ir import OPEN, Add, Analog, Flatten, Loc, Ref, Spikes, TtfsError, codes, run
 
+PROGRAMS = Path(__file__).parent / "programs"
 GOLDEN = Path(__file__).parent / "golden" / "tiny"
 TWICE = """
 import hashlib, sys
@@ -79,29 +81,18 @@ def test_no_heap_no_float() -> None:
 def test_two_models_in_one_program(tmp_path: Path) -> None:
     """Prefixes keep models apart, in one file even; the header is C++ as well."""
     written({**emit(tiny("first")), **emit(tiny("second")), **emit(wide(), name="Third one!")}, tmp_path)
-    (tmp_path / "both.c").write_text(
-        '#include "first.c"\n#include "second.c"\n#include "third_one.c"\nint main(void) { return 0; }\n'
-    )
+    sources = "".join(f'#include "{n}.c"\n' for n in ("first", "second", "third_one"))
+    (tmp_path / "both.c").write_text(f"{sources}int main(void) {{ return 0; }}\n")
     subprocess.run([need("gcc"), "-std=c99", *STRICT, "-O0", "both.c"], cwd=tmp_path, check=True)
-    (tmp_path / "use.cc").write_text(
-        '#include "first.h"\n#include "third_one.h"\nint main() { return FIRST_OK + THIRD_ONE_OK; }\n'
-    )
+    headers = "".join(f'#include "{n}.h"\n' for n in ("first", "third_one"))
+    (tmp_path / "use.cc").write_text(f"{headers}int main() {{ return FIRST_OK + THIRD_ONE_OK; }}\n")
     subprocess.run([need("g++"), "-Wall", "-Wextra", "-Werror", "use.cc"], cwd=tmp_path, check=True)
 
 
 def test_weights_from_a_loaded_file(tmp_path: Path) -> None:
     """The blob need not be linked: any copy of it in memory serves."""
     folder = written(emit(tiny(), blob_from=0), tmp_path)
-    (folder / "loaded.c").write_text(
-        '#include <stdio.h>\n#include "tiny.h"\n'
-        "static uint8_t blob[TINY_WEIGHTS_LEN];\nstatic tiny_state_t s;\n"
-        "int main(void)\n{\n    static tiny_in_t in[TINY_IN_LEN];\n    int32_t scores[TINY_CLASSES];\n    uint16_t label;\n"
-        '    FILE *f = fopen("tiny_weights.bin", "rb");\n'
-        "    if (f == NULL || fread(blob, 1, sizeof blob, f) != sizeof blob) {\n        return 1;\n    }\n    fclose(f);\n"
-        "    if (tiny_run(&s, blob, in, scores, &label) != TINY_OK || tiny_run(&s, NULL, in, scores, &label) != TINY_E_ARG) {\n"
-        '        return 2;\n    }\n    printf("%d %ld %ld %ld\\n", (int)label, (long)scores[0], (long)scores[1], (long)scores[2]);\n'
-        "    return 0;\n}\n"
-    )
+    shutil.copy(PROGRAMS / "loaded.c", folder)
     subprocess.run([need("gcc"), "-std=c99", *STRICT, "loaded.c", "tiny.c", "-o", "loaded"], cwd=folder, check=True)
     said = subprocess.run(["./loaded"], cwd=folder, capture_output=True, text=True, check=True).stdout
     want = run(tiny(), np.zeros((1, 1, 6, 6), np.uint8))
@@ -110,17 +101,8 @@ def test_weights_from_a_loaded_file(tmp_path: Path) -> None:
 
 def test_null_pointers_are_refused(tmp_path: Path) -> None:
     folder = written(emit(tiny()), tmp_path)
-    (folder / "null.c").write_text(
-        '#include "tiny.h"\nstatic tiny_state_t s;\nstatic tiny_in_t in[TINY_IN_LEN];\nstatic tiny_spike_t t[TINY_TRACE_LEN];\n'
-        "int main(void)\n{\n    int32_t v[TINY_CLASSES];\n    uint16_t l;\n    int bad = 0;\n"
-        "    tiny_state_t *volatile no_s = NULL;\n    tiny_in_t *volatile no_in = NULL;\n    int32_t *volatile no_v = NULL;\n"
-        "    uint16_t *volatile no_l = NULL;\n    tiny_spike_t *volatile no_t = NULL;\n"
-        "    bad += tiny_run(no_s, in, v, &l) != TINY_E_ARG;\n    bad += tiny_run(&s, no_in, v, &l) != TINY_E_ARG;\n"
-        "    bad += tiny_run(&s, in, no_v, &l) != TINY_E_ARG;\n    bad += tiny_run(&s, in, v, no_l) != TINY_E_ARG;\n"
-        "    bad += tiny_run_traced(&s, in, v, &l, no_t) != TINY_E_ARG;\n    bad += tiny_run_traced(&s, in, v, &l, t) != TINY_OK;\n"
-        "    return bad;\n}\n"
-    )
-    subprocess.run([need("gcc"), "-std=c99", "-O2", "null.c", "tiny.c", "-o", "null"], cwd=folder, check=True)
+    shutil.copy(PROGRAMS / "null.c", folder)
+    subprocess.run([need("gcc"), "-std=c99", *STRICT, "-O2", "null.c", "tiny.c", "-o", "null"], cwd=folder, check=True)
     assert subprocess.run(["./null"], cwd=folder, check=False).returncode == 0
 
 

@@ -51,7 +51,11 @@ def test_keep(cache: Path) -> None:
 def test_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = emit(tiny())
     first = Engine(files, flags=FAST, cache=tmp_path).library
-    monkeypatch.setattr("ttfsc.backends.c.build._compile", lambda *_: pytest.fail("compiled again"))
+
+    def again(*_: object) -> str:
+        pytest.fail("compiled again")
+
+    monkeypatch.setattr("ttfsc.backends.c.build._compile", again)
     assert Engine(files, flags=FAST, cache=tmp_path).library == first
     changed = {**files, "tiny.c": files["tiny.c"] + b"\n"}
     with pytest.raises(pytest.fail.Exception):

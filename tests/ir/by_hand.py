@@ -41,6 +41,7 @@ class Answer:
     label: int
     scores: list[int]
     ticks: dict[str, Ticks]  # of every fire and encode
+    values: dict[str, Any]  # of every op: ticks, numbers, traces
 
 
 def simulate(net: Net, x: Any) -> Answer:
@@ -53,7 +54,7 @@ def simulate(net: Net, x: Any) -> Answer:
             case Encode():
                 values[op.name] = _encode(op, values[op.x], net.type_of(op.x))
             case Conv2d() | Dense():
-                values[op.name] = potential(net, op, values[op.x])
+                values[op.name] = _potential(net, op, values[op.x])
             case Add():
                 parts = [values[x] for x in op.xs]
                 values[op.name] = {i: [sum(v) for v in zip(*(p[i] for p in parts), strict=True)] for i in parts[0]}
@@ -68,7 +69,7 @@ def simulate(net: Net, x: Any) -> Answer:
             case Decode():
                 label, scores = _decode(net, op, [values[x] for x in op.xs])
                 ticks = {o.name: values[o.name] for o in net.ops if isinstance(o, Fire | Encode)}
-                return Answer(label, scores, ticks)
+                return Answer(label, scores, ticks, values)
             case _:
                 raise AssertionError(op.mnemonic)
     raise AssertionError("no decode")
@@ -116,7 +117,7 @@ def _conv_taps(op: Conv2d, kernel: Index, shape: Index, out: Index, groups_out: 
                 yield (o, c, i, j), (group * kernel[1] + c, row, column)
 
 
-def potential(net: Net, op: Conv2d | Dense, source: dict[Index, Any]) -> Traces:
+def _potential(net: Net, op: Conv2d | Dense, source: dict[Index, Any]) -> Traces:
     assert isinstance(op.type, Potential)
     w = net.arrays[op.w]
     shape = net.type_of(op.x).shape

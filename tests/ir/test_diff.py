@@ -28,9 +28,8 @@ def test_what_differs_is_named() -> None:
     fire = net.by_name["s"]
     assert isinstance(fire, Fire)
     forced = replace(net, ops=tuple(replace(fire, force_last=True) if op is fire else op for op in net.ops))
-    assert diff(net, forced) == [
-        "op 2: %s = fire %v theta=@theta : spikes<2, 0..3>  and  %s = fire %v theta=@theta force_last=true : spikes<2, 0..3>"
-    ]
+    was, now = (f"%s = fire %v theta=@theta{more} : spikes<2, 0..3>" for more in ("", " force_last=true"))
+    assert diff(net, forced) == [f"op 2: {was}  and  {now}"]
     assert diff(net, replace(net, name="m"))[0] == "name: @n and @m"
     assert diff(net, replace(net, ops=net.ops[:-1]))[0].endswith("and  nothing")
     assert diff(net, replace(net, arrays=net.arrays.with_({Const("z"): w}))) == ["@z: only in the second"]

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.passes.nets import Maker, assert_same_function, scores
-from ttfsc.ir import OPEN, BatchNorm, Conv2d, Decode, Dense, Net, Ref, TtfsError, codes
+from ttfsc.ir import OPEN, BatchNorm, Conv2d, Decode, Dense, Encode, Net, Ref, TtfsError, codes
 from ttfsc.passes import fold_batchnorm
 
 
@@ -283,6 +283,13 @@ def test_an_answer_cannot_be_normalised() -> None:
     n = m.norm("n", m.flatten("f", "a"))
     m.b.add(Decode(name="out", type=OPEN, xs=(Ref(n),), rule="weighted", table=m.b.array("t", np.ones(1))))
     assert "%n: feeds 'decode' %out, which is no synapse" in refusal(m.b.net())
+
+
+def test_an_encoding_cannot_be_normalised() -> None:
+    m = Maker((2, 4, 4))
+    m.b.add(Encode(name="e", type=OPEN, x=Ref(m.norm("n", "in"))))
+    text = refusal(m.answer(m.conv("c", "e", 1, 1)))
+    assert "%n: feeds 'encode' %e, which is no synapse: scale the image beforehand" in text
 
 
 def test_all_refusals_come_at_once() -> None:

@@ -138,9 +138,8 @@ class _Work:
             case Conv2d() | Dense():
                 return self.absorbed(op, new, affine)
             case _:
-                raise _UnfoldableError(
-                    f"feeds {op.subject}, which is no synapse: end the network in a dense or conv2d layer"
-                )
+                way_out = "scale the image beforehand" if op.mnemonic == "encode" else "end in a dense or conv2d layer"
+                raise _UnfoldableError(f"feeds {op.subject}, which is no synapse: {way_out}")
         self.pending[op.name] = _Affine(affine.norm, scale, shift)
         return new
 

@@ -96,7 +96,8 @@ def whole_constants(net: Net, op: SynapseOp, unit: Reals, ticks: int) -> tuple[I
 def table_of(theta: Reals, c: Constants, ticks: int, *, streaming: bool, early: float = 0.0) -> Ints:
     """The threshold table: [1, T], [C, T] or [*shape, T], the smallest that says it.
 
-    Windowed: the falling threshold theta (1 - n/T), or what it is `early` ticks later (0.5: nearest). Streaming: theta at every tick.
+    Windowed: the falling threshold theta (1 - n/T), or what it is `early` ticks later (0.5 rounds to nearest).
+    Streaming: theta at every tick. Constants of `step` kernels are moved in, too.
     """
     theta = _ranked(theta, c.unit.ndim)
     if streaming:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttfsc.backends.onnx.graph import FLOAT, Graph, Tensor
+from ttfsc.backends.onnx.graph import FLOAT, Graph, Refused, Tensor
 from ttfsc.backends.onnx.lines import Ints, grid_line, holds_exactly, middle_line, rises_exactly, room_of
 from ttfsc.ir import Array, Bounds, Shape
 
@@ -43,6 +43,12 @@ class Firing:
         return self.theta.shape[-1]
 
 
+def check_loop(ticks: int) -> None:
+    """Raise Refused when a window is too long to be written out tick by tick."""
+    if ticks > MAX_LOOP:
+        raise Refused(f"{ticks} ticks would be written out one by one, more than {MAX_LOOP}: use fewer ticks")
+
+
 def firing_of(name: str, shape: Shape, theta: Array, bounds: Bounds, last: bool) -> Firing:
     """The table in 64 bits, cut at the largest magnitude of the terms plus one: nothing reaches it, exactly."""
     beyond = int(bounds.terms.max()) + 1
@@ -63,15 +69,6 @@ def fire(g: Graph, f: Firing, theta: Array, v: Membrane | Stream) -> Tensor:
         falling = np.minimum.accumulate(theta.astype(np.int64), axis=-1)  # a settled membrane passes the lowest so far
         return _settled_line(g, f, falling, v.s) or _settled_count(g, f, v.s)
     return _rising_line(g, f, theta.astype(np.int64), v.s, v.w) or _tick_by_tick(g, f, _unrolled(g, f, v.s, v.w))
-
-
-def needs_loop(f: Firing, theta: Array, *, streaming: bool, rises: bool) -> bool:
-    """Whether the ticks of this layer are written out one by one."""
-    if streaming:
-        return True
-    table = theta.astype(np.int64)
-    room = room_of(table if rises else np.minimum.accumulate(table, axis=-1), *f.ends)
-    return (grid_line(room) if rises else middle_line(room)) is None
 
 
 def _settled_line(g: Graph, f: Firing, theta: Ints, s: Tensor) -> Tensor | None:
@@ -95,6 +92,7 @@ def _settled_line(g: Graph, f: Firing, theta: Ints, s: Tensor) -> Tensor | None:
 
 def _settled_count(g: Graph, f: Firing, s: Tensor) -> Tensor:
     """x = the number of thresholds reached; equal neighbours of the (falling) table are counted at once."""
+    check_loop(f.ticks)
     falling = np.minimum.accumulate(f.theta, axis=-1)
     x, n = None, 0
     while n < f.ticks:
@@ -137,6 +135,7 @@ def _rising_line(g: Graph, f: Firing, theta: Ints, s: Tensor, w: Tensor) -> Tens
 
 
 def _unrolled(g: Graph, f: Firing, s: Tensor, w: Tensor) -> list[Tensor]:
+    check_loop(f.ticks)
     frames = [s]
     for _ in range(1, f.ticks):
         frames.append(g.pair("Add", frames[-1], w, f"{f.name}.v"))

@@ -12,6 +12,10 @@ from ttfsc.ir import Array
 FLOAT, DOUBLE, INT64 = int(TensorProto.FLOAT), int(TensorProto.DOUBLE), int(TensorProto.INT64)
 
 
+class Refused(Exception):
+    """An op that has no exact form in ONNX; the text is the fact to report."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A value of the graph that holds integers exactly: float32, or float64 where 24 bits are not enough."""
