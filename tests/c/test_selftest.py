@@ -35,6 +35,19 @@ def test_check_passes_with_linked_weights(flags: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("blob_from", [0, 1 << 20])
+def test_cmake(blob_from: int, tmp_path: Path) -> None:
+    written(emit(tiny(), blob_from=blob_from), tmp_path / "tiny")
+    build = tmp_path / "build"  # elsewhere: the weights' file must still be found
+    for command in (
+        [need("cmake"), "-S", str(tmp_path / "tiny"), "-B", str(build)],
+        ["cmake", "--build", str(build)],
+        [str(build / "tiny_selftest")],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def failing(files: dict[str, bytes], folder: Path) -> str:
     done = make(written(files, folder), "check", "CFLAGS=-O0")
     assert done.returncode != 0

@@ -12,11 +12,31 @@ import onnx
 from onnx import TensorProto, helper
 
 from ttfsc.backends.onnx.firing import Membrane, Stream, check_loop, fire, firing_of
-from ttfsc.backends.onnx.graph import FLOAT, INT64, Graph, Refused, Tensor
+from ttfsc.backends.onnx.graph import FLOAT, INT64, Graph, RefusedError, Tensor
 from ttfsc.backends.onnx.synapses import weighted
 from ttfsc.ir import (
-    Add, Analog, Array, Const, Conv2d, Decode, Dense, Encode, Fault, Fire, Flatten, Input, MaxPool, Net, Op, Potential, Scores,
-    Spikes, TtfsError, bounds_of, codes, is_integer,
+    Add,
+    Analog,
+    Array,
+    Const,
+    Conv2d,
+    Decode,
+    Dense,
+    Encode,
+    Fault,
+    Fire,
+    Flatten,
+    Input,
+    MaxPool,
+    Net,
+    Op,
+    Potential,
+    Scores,
+    Spikes,
+    TtfsError,
+    bounds_of,
+    codes,
+    is_integer,
 )  # fmt: skip
 
 FILE = "model.onnx"
@@ -57,7 +77,7 @@ class _Exporter:
             if all(ref in self.values for ref in op.operands()):  # behind a refused op nothing more is known
                 try:
                     self.emit(op)
-                except Refused as e:
+                except RefusedError as e:
                     self.faults.append(Fault(codes.UNSUPPORTED, op.loc, op.subject, f"not exact in ONNX: {e}"))
         if self.faults:
             raise TtfsError(self.faults)
@@ -108,7 +128,7 @@ class _Exporter:
             case Decode():
                 self.decode(op)
             case _:
-                raise Refused("it belongs to an earlier stage")
+                raise RefusedError("it belongs to an earlier stage")
 
     def named(self, op: Op, x: Tensor) -> Tensor:
         """The tensor under the op's own name: the last node made it, and nobody has read it yet."""
@@ -119,10 +139,10 @@ class _Exporter:
         return Tensor(name)
 
     def wide(self, name: str) -> bool:
-        """Whether a potential needs float64. Raises Refused beyond the interpreter's own limit."""
+        """Whether a potential needs float64. Raises RefusedError beyond the interpreter's own limit."""
         terms = int(self.bounds[name].terms.max())
         if terms >= _MAX_TERMS:
-            raise Refused(f"its terms can add up to {terms}, beyond {_MAX_TERMS}")
+            raise RefusedError(f"its terms can add up to {terms}, beyond {_MAX_TERMS}")
         return terms >= 2**24
 
     def tensor(self, name: str) -> Tensor:
@@ -187,7 +207,7 @@ class _Exporter:
         wide, ndim = self.wide(op.name), len(op.type.shape)
         largest = max(abs(source.low), abs(source.high)) if isinstance(source, Analog) else source.ticks
         if op.type.closes is not None:
-            return self.stream(op, op.type.closes - op.type.opens, x, 1 if isinstance(source, Spikes) else largest, wide)
+            return self.stream(op, op.type.closes - op.type.opens, x, largest, wide)
         rises = op.kernel == "ramp"
         inputs = [x, g.clip(x, 0, 1, f"{op.name}.fired")] if rises else [x]
         sums = weighted(g, self.net, op, inputs, largest, wide=wide)
@@ -213,7 +233,8 @@ class _Exporter:
         else:  # a spike of tick t has the value T - t and acts at t + delay; T + 1 is nobody's
             values = [g.number(ticks - n + op.delay, False) for n in range(ticks)]
             now = [g.op("Equal", x.name, value, hint=f"{op.name}.now") for value in values]
-            arrives = [*weighted(g, self.net, op, [Tensor(g.cast(n, FLOAT, f"{op.name}.new")) for n in now], 1, wide=wide)]
+            new = [Tensor(g.cast(n, FLOAT, f"{op.name}.new")) for n in now]
+            arrives = [*weighted(g, self.net, op, new, 1, wide=wide)]
         frames = list[Tensor]()
         for n, arriving in enumerate(arrives):
             v = self.kept(op, frames[-1]) if frames else None
@@ -237,7 +258,7 @@ class _Exporter:
         numerator, denominator = (op.keep, 32768) if op.keep else (2**op.shift - 1, 2**op.shift)
         needed = 2 * int(self.bounds[op.name].terms.max()) * denominator
         if needed >= 2**53:
-            raise Refused(f"leaking needs {needed.bit_length()} bits, float64 has 53: use fewer bits or ticks")
+            raise RefusedError(f"leaking needs {needed.bit_length()} bits, float64 has 53: use fewer bits or ticks")
         v = g.with_array("Mul", g.widened(v, needed >= 2**24), np.asarray(numerator / denominator), f"{op.name}.leak")
         if op.rounding == "zero":
             sign = g.op("Sign", v.name, hint=f"{op.name}.sign")
@@ -289,15 +310,18 @@ class _Exporter:
         """V at each neuron's own spike, or at the window's end where it was silent."""
         g = self.g
         if isinstance(value, Stream):
-            found = value.v[-1]
-            for n in range(len(value.v) - 1):
+            wide = any(v.wide for v in value.v)
+            frames = [g.widened(v, wide).name for v in value.v]
+            found = frames[-1]
+            for n, v in enumerate(frames[:-1]):
                 now = g.op("Equal", x.name, g.number(ticks - n, False), hint=f"{op.name}.now")
-                found = Tensor(g.op("Where", now, value.v[n].name, found.name, hint=f"{op.name}.then"), found.wide)
-            return found
+                found = g.op("Where", now, v, found, hint=f"{op.name}.then")
+            return Tensor(found, wide)
         assert isinstance(value, Membrane)
         if value.w is None:
             return value.s
-        n = g.pair("Sub", Tensor(g.number(ticks, value.w.wide), value.w.wide), g.widened(x, value.w.wide), f"{op.name}.n")
+        end = Tensor(g.number(ticks, False))
+        n = g.widened(g.pair("Sub", end, x, f"{op.name}.n"), value.w.wide)
         return g.pair("Add", value.s, g.pair("Mul", value.w, n, f"{op.name}.risen"), f"{op.name}.v")
 
 

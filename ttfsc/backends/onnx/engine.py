@@ -1,5 +1,6 @@
 """Run an exported net with onnxruntime: the same `Result` as the interpreter's."""
 
+import importlib
 import json
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,8 +13,7 @@ from ttfsc.backends.onnx.emit import FILE, SPIKES
 from ttfsc.backends.onnx.graph import FLOAT
 from ttfsc.ir import Array, Loc, Result, TtfsError, codes
 
-_CACHE = 8 << 20  # bytes of the largest layer's floats in one batch: more leaves the cache and is slower
-_MAX_BATCH = 64
+_BATCH = 16  # images at a time: weights are read once for all of them, and their values stay in the cache
 
 
 class OnnxEngine:
@@ -25,7 +25,7 @@ class OnnxEngine:
 
     def __init__(self, files: Mapping[str, bytes], *, spikes: bool = True, threads: int = 0) -> None:
         try:
-            import onnxruntime as ort
+            ort: Any = importlib.import_module("onnxruntime")
         except ImportError as e:
             fact = "onnxruntime is not installed: pip install onnxruntime"
             raise TtfsError.one(codes.TOOL, fact, subject="engine onnx") from e
@@ -51,14 +51,13 @@ class OnnxEngine:
             fact = f"is not a model that ttfsc exported: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
             raise TtfsError.one(codes.DAMAGED, fact, loc=loc) from e
         self._spikes = spikes
-        self.batch = _MAX_BATCH
 
     def run(self, x: Array) -> Result:
         """Evaluate x [N, *input shape], integers in the declared range: labels, scores and, if asked for, spikes."""
         layers = self._layers if self._spikes else []
         parts = list[list[Array]]()
-        for i in range(0, len(x), self.batch):
-            part = np.ascontiguousarray(x[i : i + self.batch], self._dtype)
+        for i in range(0, len(x), _BATCH):
+            part = np.ascontiguousarray(x[i : i + _BATCH], self._dtype)
             names = ["label", "scores", *(tensor for _, tensor, _ in layers)]
             found = cast("list[Array]", self._session.run(names, {self._input: part}))
             small = [np.uint8 if ticks < 256 else np.int32 for _, _, ticks in layers]

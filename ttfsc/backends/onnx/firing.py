@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttfsc.backends.onnx.graph import FLOAT, Graph, Refused, Tensor
+from ttfsc.backends.onnx.graph import FLOAT, Graph, RefusedError, Tensor
 from ttfsc.backends.onnx.lines import Ints, grid_line, holds_exactly, middle_line, rises_exactly, room_of
 from ttfsc.ir import Array, Bounds, Shape
 
@@ -44,9 +44,9 @@ class Firing:
 
 
 def check_loop(ticks: int) -> None:
-    """Raise Refused when a window is too long to be written out tick by tick."""
+    """Raise RefusedError when a window is too long to be written out tick by tick."""
     if ticks > MAX_LOOP:
-        raise Refused(f"{ticks} ticks would be written out one by one, more than {MAX_LOOP}: use fewer ticks")
+        raise RefusedError(f"{ticks} ticks would be written out one by one, more than {MAX_LOOP}: use fewer ticks")
 
 
 def firing_of(name: str, shape: Shape, theta: Array, bounds: Bounds, last: bool) -> Firing:
@@ -120,7 +120,8 @@ def _rising_line(g: Graph, f: Firing, theta: Ints, s: Tensor, w: Tensor) -> Tens
     for wide in (s.wide or w.wide, True):
         if not rises_exactly(line, f.ticks, s_most, r_most, Tensor("", wide).bits):
             continue
-        start = Tensor(g.constant(_along(line.start, f.shape).astype(np.float64 if wide else np.float32), f"{f.name}.start"), wide)
+        begin = _along(line.start, f.shape).astype(np.float64 if wide else np.float32)
+        start = Tensor(g.constant(begin, f"{f.name}.start"), wide)
         gap = g.pair("Sub", start, g.widened(s, wide), f"{f.name}.gap")
         rate = g.with_array("Sub", g.widened(w, wide), _along(-line.slope, f.shape), f"{f.name}.rate")
         tiny = 2.0**-line.scale / (2 * f.ticks)  # rates are 0, negative or at least 2^-scale: so this says never

@@ -12,7 +12,7 @@ from ttfsc.ir import Array
 FLOAT, DOUBLE, INT64 = int(TensorProto.FLOAT), int(TensorProto.DOUBLE), int(TensorProto.INT64)
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An op that has no exact form in ONNX; the text is the fact to report."""
 
 

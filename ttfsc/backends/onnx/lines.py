@@ -13,7 +13,6 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 
-_FAR = 2**40  # thresholds beyond are as good as this: no proven membrane comes near
 _MAX_SCALE = 20  # finest grid tried for the line: multiples of 2^-20
 _MAX_WORK = 2**31  # pairs of ticks looked at
 
@@ -38,11 +37,12 @@ class Line:
 def room_of(theta: Ints, least: Ints, most: Ints) -> Room:
     """Freedom that a table leaves, given that membranes stay inside least..most (broadcastable to theta, last axis 1).
 
-    A threshold above every membrane may lie anywhere above them, one below every membrane anywhere below.
+    A threshold above every membrane may lie anywhere above them, one below every membrane anywhere below; "anywhere"
+    ends where a line through any two ticks within reach has long passed.
     """
-    theta = np.clip(theta, -_FAR, _FAR)
-    low = np.where(theta > most, np.minimum(most, theta - 1), theta - 1)
-    high = np.where(theta <= least, np.maximum(least, theta), theta)
+    beyond = (most - least + 2) * theta.shape[-1]
+    low = np.where(theta > most, most, np.where(theta <= least, least - beyond, theta - 1))
+    high = np.where(theta > most, most + beyond, np.where(theta <= least, least, theta))
     return Room(low, high)
 
 
@@ -51,14 +51,14 @@ def grid_line(room: Room) -> Line | None:
     slopes = _slopes(room)
     if slopes is None:
         return None
-    n = np.arange(room.low.shape[-1])
+    n: Ints = np.arange(room.low.shape[-1], dtype=np.int64)
     middle = (slopes[0] + slopes[1]) / 2
     largest = max(float(np.abs(middle).max()) * len(n), float(np.abs(room.low).max()), float(np.abs(room.high).max()))
     for scale in range(_MAX_SCALE + 1):
         if largest * 2.0**scale > 2**60:
             return None  # the sums below are in 64 bits
         b = np.rint(middle * 2.0**scale).astype(np.int64)
-        start = (room.high * 2**scale + b[..., None] * n).min(-1)
+        start: Ints = (room.high * 2**scale + b[..., None] * n).min(-1)
         if (start > (room.low * 2**scale + b[..., None] * n).max(-1)).all():
             return Line(start / 2.0**scale, b / 2.0**scale, scale)
     return None
@@ -69,11 +69,12 @@ def middle_line(room: Room) -> Line | None:
     slopes = _slopes(room)
     if slopes is None:
         return None
-    n = np.arange(room.low.shape[-1])
+    n: Ints = np.arange(room.low.shape[-1], dtype=np.int64)
     slope = (np.maximum(slopes[0], 0) + slopes[1]) / 2
     if not (slope > 0).all():
         return None
-    low, high = ((side + slope[..., None] * n) for side in (room.low, room.high))
+    low: Reals = room.low + slope[..., None] * n
+    high: Reals = room.high + slope[..., None] * n
     return Line((low.max(-1) + high.min(-1)) / 2, slope)
 
 
@@ -100,7 +101,7 @@ def holds_exactly(
     Each rounded operation is monotone in V, so it is enough to look on both sides of every threshold.
     """
     ticks = theta.shape[-1]
-    want = (ticks - np.arange(ticks)).astype(dtype)  # reaching theta[n] means a value of at least T - n
+    want: Ints = ticks - np.arange(ticks, dtype=np.int64)  # reaching theta[n] means a value of at least T - n
     a, b = offset[..., None].astype(dtype), slope[..., None].astype(dtype)
     if not (b > 0).all():
         return False
@@ -108,8 +109,8 @@ def holds_exactly(
     def counted(v: Ints) -> npt.NDArray[np.floating]:
         return np.floor((v.astype(dtype) - a) / b)
 
-    reached = (theta > most) | (counted(np.clip(theta, least, most)) >= want)
-    missed = (theta <= least) | (counted(np.clip(theta - 1, least, most)) < want)
+    reached: npt.NDArray[np.bool_] = (theta > most) | (counted(np.clip(theta, least, most)) >= want)
+    missed: npt.NDArray[np.bool_] = (theta <= least) | (counted(np.clip(theta - 1, least, most)) < want)
     return bool(reached.all() and missed.all())
 
 

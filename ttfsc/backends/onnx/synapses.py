@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ttfsc.backends.onnx.graph import FLOAT, Graph, Refused, Tensor
+from ttfsc.backends.onnx.graph import FLOAT, Graph, RefusedError, Tensor
 from ttfsc.ir import Array, Conv2d, Dense, Net
 
 EXACT = 2**24  # integers up to here are exact in float32
@@ -66,14 +66,14 @@ def weighted(g: Graph, net: Net, op: Conv2d | Dense, inputs: list[Tensor], large
     if len(inputs) > 1:
         stacked = g.op("Concat", *(x.name for x in inputs), hint=f"{op.name}.in", axis=0)
     if pooled_largest(op, largest) >= EXACT:
-        raise Refused(f"sums over pooling windows reach {pooled_largest(op, largest)}, beyond float32's 24 bits")
+        raise RefusedError(f"sums over pooling windows reach {pooled_largest(op, largest)}, beyond float32's 24 bits")
     if isinstance(op, Conv2d):
         stacked = _pool_sum(g, op, stacked, net.type_of(op.x).shape[0])
     w = net.arrays[op.w]
     parts = parts_of(w, op.groups if isinstance(op, Conv2d) else 1, pooled_largest(op, largest))
     if parts is None:
-        raise Refused(
-            f"one input of up to {pooled_largest(op, largest)} times one weight leaves float32's 24 bits: scale inputs down"
+        raise RefusedError(
+            f"an input of up to {pooled_largest(op, largest)} times one weight leaves float32's 24 bits: scale inputs down"
         )
     total: Tensor | None = None
     for part in parts:
@@ -90,7 +90,7 @@ def weighted(g: Graph, net: Net, op: Conv2d | Dense, inputs: list[Tensor], large
 
 
 def _channels(g: Graph, op: Conv2d | Dense, x: str, part: Part, channels: int) -> str:
-    if isinstance(op, Conv2d) and op.groups > 1 or (part.first, part.last) == (0, channels):
+    if (isinstance(op, Conv2d) and op.groups > 1) or (part.first, part.last) == (0, channels):
         return x
     ends = [g.constant(np.array([n], np.int64), f"const.{n}") for n in (part.first, part.last, 1)]
     return g.op("Slice", x, *ends, hint=f"{op.name}.cut")

@@ -50,8 +50,8 @@ TINY_INLINE void tiny_start_i16(int16_t *restrict v, const int16_t *restrict con
 
 /* sum += x * weight and, for the ramp kernel, slope += hits * weight, over n weights: one field of every byte. */
 TINY_INLINE void tiny_add_codes_i16(const tiny_link_t *k, const uint8_t *restrict code, int32_t shift, int32_t bits,
-                                  int32_t n, int32_t x, int32_t hits, int16_t *restrict sum,
-                                  int16_t *restrict slope)
+    int32_t n, int32_t x, int32_t hits, int16_t *restrict sum,
+    int16_t *restrict slope)
 {
     const uint32_t mask = (1u << bits) - 1u;
     const int32_t mul = k->mul;
@@ -98,7 +98,7 @@ TINY_INLINE void tiny_unpack(const tiny_link_t *k, const uint8_t *restrict row, 
 
 /* Adds one packed row of n weights. scratch [n]: only for widths 3, 5, 6 and 7. */
 TINY_INLINE void tiny_add_row_i16(const tiny_link_t *k, const uint8_t *row, int32_t n, int32_t x, int32_t hits,
-                                int16_t *sum, int16_t *slope, uint8_t *scratch)
+    int16_t *sum, int16_t *slope, uint8_t *scratch)
 {
     if (scratch != NULL) {
         tiny_unpack(k, row, n, scratch);
@@ -118,7 +118,7 @@ TINY_INLINE void tiny_add_row_i16(const tiny_link_t *k, const uint8_t *row, int3
  * x [in_h][in_w][in_c]; hits likewise: how many spikes each sum holds; NULL: one wherever x is not 0.
  * w [groups][k_h][k_w][in_c / groups] rows. slope NULL: hold kernel, only sums. */
 TINY_INLINE void tiny_rows_i16_u8(const tiny_link_t *k, const uint8_t *w, const uint8_t *x, const uint16_t *hits,
-                             int32_t oy, int32_t ox, int16_t *sum, int16_t *slope, uint8_t *scratch)
+    int32_t oy, int32_t ox, int16_t *sum, int16_t *slope, uint8_t *scratch)
 {
     const int32_t cin = k->in_c / k->groups;
     const int32_t cout = k->out_c / k->groups;
@@ -152,7 +152,7 @@ TINY_INLINE void tiny_add_i16(int16_t *restrict v, const int16_t *restrict more,
 
 /* One tick: who has not fired and reaches the threshold fires, with value x. theta: one, or one per channel. */
 TINY_INLINE void tiny_fire_at_i16_i16(const int16_t *restrict v, const int16_t *restrict theta, int32_t per_channel,
-                                int32_t x, int32_t n, tiny_spike_t *restrict out)
+    int32_t x, int32_t n, tiny_spike_t *restrict out)
 {
     if (per_channel != 0) {
         for (int32_t j = 0; j < n; j++) {
@@ -169,7 +169,7 @@ TINY_INLINE void tiny_fire_at_i16_i16(const int16_t *restrict v, const int16_t *
 /* Windowed: the first tick n with v + slope n >= theta[n] gives the value ticks - n. v is used up. The slope is added
  * tick by tick: the proven width holds every V(n), but not slope * n. out must hold zeros. */
 TINY_INLINE void tiny_fire_i16_i16(int16_t *v, const int16_t *slope, const int16_t *theta, int32_t per_channel,
-                             int32_t ticks, int32_t n, tiny_spike_t *out)
+    int32_t ticks, int32_t n, tiny_spike_t *out)
 {
     for (int32_t t = 0; t < ticks; t++) {
         if (t > 0) {
@@ -218,7 +218,7 @@ static inline void tiny_pool_sum_u8_u8(const tiny_pool_t *p, const uint8_t *x, u
 
 /* V at the window's end of one pixel's channels, into channel-major scores: scores[c * stride]. v is used up. */
 TINY_INLINE void tiny_settle_i16(int16_t *v, const int16_t *slope, int32_t ticks, int32_t n, int32_t stride,
-                               int32_t *scores)
+    int32_t *scores)
 {
     for (int32_t t = 0; slope != NULL && t < ticks; t++) {
         tiny_add_i16(v, slope, n);

@@ -2,8 +2,8 @@
 
 /* sum += x * weight and, for the ramp kernel, slope += hits * weight, over n weights: one field of every byte. */
 TTFS_INLINE void ttfs_add_codes(const ttfs_link_t *k, const uint8_t *restrict code, int32_t shift, int32_t bits,
-                                  int32_t n, int32_t x, int32_t hits, ttfs_acc_t *restrict sum,
-                                  ttfs_acc_t *restrict slope)
+    int32_t n, int32_t x, int32_t hits, ttfs_acc_t *restrict sum,
+    ttfs_acc_t *restrict slope)
 {
     const uint32_t mask = (1u << bits) - 1u;
     const int32_t mul = k->mul;

@@ -3,7 +3,7 @@
 
 /* Adds one packed row of n weights. scratch [n]: only for widths 3, 5, 6 and 7. */
 TTFS_INLINE void ttfs_add_row(const ttfs_link_t *k, const uint8_t *row, int32_t n, int32_t x, int32_t hits,
-                                ttfs_acc_t *sum, ttfs_acc_t *slope, uint8_t *scratch)
+    ttfs_acc_t *sum, ttfs_acc_t *slope, uint8_t *scratch)
 {
     if (scratch != NULL) {
         ttfs_unpack(k, row, n, scratch);

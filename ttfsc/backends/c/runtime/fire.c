@@ -4,7 +4,7 @@
 /* Windowed: the first tick n with v + slope n >= theta[n] gives the value ticks - n. v is used up. The slope is added
  * tick by tick: the proven width holds every V(n), but not slope * n. out must hold zeros. */
 TTFS_INLINE void ttfs_fire(ttfs_acc_t *v, const ttfs_acc_t *slope, const ttfs_theta_t *theta, int32_t per_channel,
-                             int32_t ticks, int32_t n, ttfs_spike_t *out)
+    int32_t ticks, int32_t n, ttfs_spike_t *out)
 {
     for (int32_t t = 0; t < ticks; t++) {
         if (t > 0) {

@@ -2,7 +2,7 @@
 
 /* One tick: who has not fired and reaches the threshold fires, with value x. theta: one, or one per channel. */
 TTFS_INLINE void ttfs_fire_at(const ttfs_acc_t *restrict v, const ttfs_theta_t *restrict theta, int32_t per_channel,
-                                int32_t x, int32_t n, ttfs_spike_t *restrict out)
+    int32_t x, int32_t n, ttfs_spike_t *restrict out)
 {
     if (per_channel != 0) {
         for (int32_t j = 0; j < n; j++) {

@@ -2,7 +2,7 @@
 
 /* How many spikes of value `want` the pooling window (y, x) holds in channel c. */
 TTFS_INLINE int32_t ttfs_hits_at(const ttfs_pool_t *p, const ttfs_spike_t *spikes, int32_t y, int32_t x, int32_t c,
-                                   int32_t want)
+    int32_t want)
 {
     int32_t count = 0;
     for (int32_t i = 0; i < p->k_h; i++) {

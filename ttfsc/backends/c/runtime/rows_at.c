@@ -4,7 +4,7 @@
 /* Streaming: what one output pixel receives at one tick, from the spikes of value `want`. Layouts as ttfs_rows;
  * p NULL: the operand is not pooled. */
 TTFS_INLINE void ttfs_rows_at(const ttfs_link_t *k, const ttfs_pool_t *p, const uint8_t *w, const ttfs_spike_t *x,
-                                int32_t want, int32_t oy, int32_t ox, ttfs_acc_t *v, uint8_t *scratch)
+    int32_t want, int32_t oy, int32_t ox, ttfs_acc_t *v, uint8_t *scratch)
 {
     const int32_t cin = k->in_c / k->groups;
     const int32_t cout = k->out_c / k->groups;
