@@ -81,7 +81,7 @@ def main_group(verbose: bool) -> None:
 @main_group.command("compile")
 @click.argument("model")
 @click.option("-o", "--output", type=_FILE, required=True, help="Folder to make.")
-@click.option("--target", "targets", type=_Names(), default="c,noc,report", show_default=True)
+@click.option("--target", "targets", type=_Names(), default="c,noc,report", show_default=True, help="Also: onnx.")
 @click.option("--arch", default="canmore-22nm", show_default=True, help="A chip (`ttfsc targets`) or its TOML file.")
 @click.option("--bits", type=int, default=0, help="Weight width, 2..8.  [default: as trained, else 4]")
 @click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
@@ -139,7 +139,7 @@ def opt_command(net: Path | None, list_passes: bool, **given: Any) -> None:
 @click.argument("net", type=_FILE)
 @click.option("--inputs", type=_FILE, required=True, help="X.npz with x [N, ...] and perhaps y [N].")
 @click.option("-o", "--output", type=_FILE, help="Y.npz: label, scores, and with --spikes the ticks of every layer.")
-@click.option("--engine", type=click.Choice(["ir", "c", "noc"]), default="ir", show_default=True)
+@click.option("--engine", type=click.Choice(["ir", "c", "noc", "onnx"]), default="ir", show_default=True)
 @click.option("--spikes", is_flag=True, help="Also store every layer's spike ticks (-1: never).")
 def run_command(net: Path, **given: Any) -> None:
     """Evaluate a quantised NET.ttfs or compiled DIR on inputs."""

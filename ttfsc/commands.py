@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ttfsc.backends import report as reporting
-from ttfsc.compiler import Options, c_engine, compile_net, noc_engine, part_of, verify_files
+from ttfsc.compiler import Options, c_engine, compile_net, noc_engine, onnx_engine, onnx_files, part_of, verify_files
 from ttfsc.console import progress
 from ttfsc.hardware import chip_names, load_chip
 from ttfsc.inputs import Samples, load_samples
@@ -68,7 +68,7 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
         print(reporting.summary_of(compiled.report))
     for sentence in compiled.verification.sentences():
         print(sentence)
-    kinds = {"c": "C runtime", "noc": "mapping files", "report": "report.html and report.json"}
+    kinds = {"c": "C runtime", "noc": "mapping files", "report": "report.html and report.json", "onnx": "model.onnx"}
     for target in options.targets:
         print(f"{output / target}: {kinds[target]}")
 
@@ -128,7 +128,7 @@ def run_inputs(path: Path, *, inputs: Path, output: Path | None, engine: str, sp
     """`ttfsc run`."""
     net, files = _net_and_files(path)
     samples = load_samples(inputs, net)
-    runner = _engine(net, files, engine, path)
+    runner = _engine(net, files, engine, path, spikes=spikes)
     names = [op.name for op in net.ops if isinstance(op.type, Spikes) and isinstance(op, Fire)] if spikes else []
     parts = list[Result]()
     with progress(f"running ({engine})", len(samples)) as advance:
@@ -156,7 +156,7 @@ def verify_folder(folder: Path, inputs: Path, source: Source | None, noc_inputs:
     net = load_compiled(folder)
     samples = load_samples(inputs, net)
     meter = reporting.Meter(net)
-    verification = verify_files(net, read_folder(folder), samples, meter=meter, noc_inputs=noc_inputs)
+    verification = verify_files(net, read_folder(folder), samples, meter=meter, noc_inputs=noc_inputs, exported=True)
     counts = meter.finish()
     if samples.y is not None and counts.correct is not None:
         print(f"accuracy {_percent(counts.correct, len(samples))} on {len(samples)} inputs")
@@ -235,7 +235,7 @@ def _net_and_files(path: Path) -> tuple[Net, dict[str, bytes]]:
     return need_integer(load_model(Source(str(path))), "run"), {}
 
 
-def _engine(net: Net, files: dict[str, bytes], name: str, path: Path) -> Engine:
+def _engine(net: Net, files: dict[str, bytes], name: str, path: Path, *, spikes: bool) -> Engine:
     if name == "ir":
         return lambda x: next(run_batches(net, x, batch=len(x)))
     part = part_of(files, name)
@@ -243,6 +243,8 @@ def _engine(net: Net, files: dict[str, bytes], name: str, path: Path) -> Engine:
         from ttfsc.backends.c import emit
 
         part = emit(net)
+    if name == "onnx":
+        return onnx_engine(part or onnx_files(net), spikes=spikes)
     if not part:
         fact = f"engine {name} needs a folder compiled with --target {name}"
         raise TtfsError.one(codes.OPTION, fact, loc=Loc(str(path)))

@@ -16,7 +16,8 @@ from ttfsc.output import write_folder
 from ttfsc.pipeline import Context, Pipeline, default_pipeline
 from ttfsc.verification import Engine, Verification, verify_engines
 
-TARGETS = ("c", "noc", "report")
+TARGETS = ("c", "noc", "report")  # what is made unless other targets are named
+ALL_TARGETS = (*TARGETS, "onnx")
 DEFAULT_ARCH = "canmore-22nm"
 NOC_INPUTS = 16  # the core-by-core executor is the slow, independent judge: it sees this many inputs
 _KNOWN_ANSWERS = 4  # inputs in the generated self-test
@@ -41,12 +42,12 @@ class Options:
         rules = [
             (self.bits == 0 or 2 <= self.bits <= 8, f"--bits {self.bits}: must be 2..8"),
             (self.ticks == 0 or 2 <= self.ticks <= 64, f"--ticks {self.ticks}: must be 2..64"),
-            (bool(self.targets), f"--target names nothing; choose from {', '.join(TARGETS)}"),
+            (bool(self.targets), f"--target names nothing; choose from {', '.join(ALL_TARGETS)}"),
             (self.seed >= 0, f"--seed {self.seed}: must not be negative"),
         ]
         facts = [fact for holds, fact in rules if not holds]
-        unknown = [t for t in self.targets if t not in TARGETS]
-        facts += [f"--target {t}: there is no such target; choose from {', '.join(TARGETS)}" for t in unknown]
+        unknown = [t for t in self.targets if t not in ALL_TARGETS]
+        facts += [f"--target {t}: there is no such target; choose from {', '.join(ALL_TARGETS)}" for t in unknown]
         return [Fault(codes.OPTION, Loc("ttfsc compile"), "", fact) for fact in facts]
 
     @property
@@ -123,6 +124,9 @@ def compile_net(
         assert chip is not None
         say("emitting mapping files")
         files |= _below("noc", emit_noc(net, chip))
+    if "onnx" in options.targets:
+        say("emitting ONNX")
+        files |= _below("onnx", onnx_files(net))
 
     meter = reporting.Meter(net) if samples is not None and "report" in options.targets else None
     verification = verify_files(net, files, judges, meter=meter, check=check)
@@ -150,20 +154,32 @@ def verify_files(
     meter: reporting.Meter | None = None,
     check: bool = True,
     noc_inputs: int = NOC_INPUTS,
+    exported: bool = False,
 ) -> Verification:
     """Compare interpreter, compiled C and mapped cores on the judges; what cannot be compared is listed, and why.
 
     meter: counts spikes on the way, since every input passes through the interpreter anyhow.
+    exported: compare onnxruntime too where ONNX was no target; a net that has no exact ONNX form is then a check not run.
     """
     engines, not_run = dict[str, tuple[Engine, int]](), dict[str, str]()
     makers: dict[str, tuple[str, Callable[[dict[str, bytes]], Engine], int]] = {
         "c": ("C", c_engine, len(judges)),
         "noc": ("mapped cores", noc_engine, noc_inputs),
+        "onnx": ("ONNX", onnx_engine, len(judges)),
     }
     for target, (name, make, limit) in makers.items():
         part = part_of(files, target)
+        if target == "onnx" and exported and not part:
+            try:
+                part = onnx_files(net)
+            except TtfsError as e:
+                if any(f.code != codes.UNSUPPORTED for f in e.faults):
+                    raise
+                not_run[name] = "; ".join(f"{f.subject} {f.fact}" for f in e.faults)
+                continue
         if not part:
-            not_run[name] = f"{target} is not among the targets"
+            if target in TARGETS:  # the others are extras: nothing was made, so nothing is left unverified
+                not_run[name] = f"{target} is not among the targets"
         elif not check:
             not_run[name] = "switched off by --no-verify"
         else:
@@ -210,6 +226,20 @@ def noc_engine(files: dict[str, bytes]) -> Engine:
     from ttfsc.backends import noc
 
     return noc.Mesh(noc.load(files)).run
+
+
+def onnx_files(net: Net) -> dict[str, bytes]:
+    """The net as plain ONNX. Raises TtfsError (UNSUPPORTED) where it has no exact form."""
+    from ttfsc.backends.onnx import emit
+
+    return emit(net)
+
+
+def onnx_engine(files: dict[str, bytes], *, spikes: bool = True) -> Engine:
+    """The exported network in onnxruntime. Raises TtfsError (TOOL) where that is not installed."""
+    from ttfsc.backends.onnx.engine import OnnxEngine
+
+    return OnnxEngine(files, spikes=spikes).run
 
 
 def _below(target: str, files: Mapping[str, bytes]) -> dict[str, bytes]:

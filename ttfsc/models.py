@@ -1,4 +1,4 @@
-"""From what a user names on the command line to a Net: text, torch, or a compiled folder."""
+"""From what a user names on the command line to a Net: text, torch, ONNX, or a compiled folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,14 @@ def load_model(source: Source) -> Net:
             input_range=source.input_range, input_scale=source.input_scale,
         )  # fmt: skip
     loc = Loc(model)
+    if path.suffix == ".onnx":
+        if source.weights is not None:
+            raise TtfsError.one(codes.OPTION, "an .onnx file holds its own weights; leave --weights out", loc=loc)
+        from ttfsc.frontends.onnx_load import load_onnx
+
+        return load_onnx(
+            path, input_shape=source.input_shape, input_range=source.input_range, input_scale=source.input_scale
+        )
     if path.suffix in _PICKLES:
         fact = (
             "pickles can run any code and are never loaded; save the weights with safetensors.torch.save_file and name "
@@ -43,7 +51,7 @@ def load_model(source: Source) -> Net:
         raise TtfsError.one(codes.FILE, fact, loc=loc)
     if path.suffix == ".py":
         raise TtfsError.one(codes.FILE, f"name the function that builds the network: {model}:factory", loc=loc)
-    known = "x.ttfs, x.pt2, file.py:factory, or a folder made by `ttfsc compile`"
+    known = "x.ttfs, x.onnx, x.pt2, file.py:factory, or a folder made by `ttfsc compile`"
     raise TtfsError.one(codes.FILE, f"is no model that ttfsc reads; it reads {known}", loc=loc)
 
 
@@ -66,7 +74,7 @@ def _refuse_options(source: Source) -> None:
         "--weights": source.weights, "--input-shape": source.input_shape,
         "--input-range": source.input_range, "--input-scale": source.input_scale,
     }  # fmt: skip
-    fact = "is for torch models; a .ttfs net has it inside"
+    fact = "is for torch and ONNX models; a .ttfs net has it inside"
     faults = [Fault(codes.OPTION, Loc(source.model), name, fact) for name, value in given.items() if value is not None]
     if faults:
         raise TtfsError(faults)

@@ -86,14 +86,13 @@ def small() -> Net:
 def test_every_op_and_every_field_has_a_text_form() -> None:
     """Each op of OPS with each of its fields away from the default; types need not fit, so nothing is verified."""
     values: dict[str, Any] = {"ref": Ref("a"), "refs": (Ref("a"), Ref("b/c.d-e")), "const": Const("k.w")}
-    values |= {"int": 3, "float": 1e-7, "bool": True}
+    values |= {"int": 3, "float": 1e-7}
     ops = list[Op]()
     for name, cls in OPS.items():
         fields: dict[str, Any] = {"name": name, "type": Scores((3, 4), 5, 9)}
         for f in fields_of(cls):
-            fields[f.name] = (
-                f.words[-1] if f.kind == "word" else (7,) * f.count if f.kind == "sizes" else values[f.kind]
-            )
+            values |= {"word": f.words[-1:] and f.words[-1], "sizes": (7,) * f.count, "bool": f.default is not True}
+            fields[f.name] = values[f.kind]
             assert fields[f.name] != f.default
         ops.append(cls(**fields))
     net = Net("all", tuple(ops), Arrays({Const("k.w"): np.ones(3)}))
@@ -117,7 +116,8 @@ def mapped(net: Net) -> Net:
     for core in cores:
         if core.slices[0].layer != layers_of(net)[-1].name:
             routes.append(Route(core.id, core.slices[0], tuple(range(core.id, len(cores)))))
-    return net.with_map(Mapped("info", (len(cores), 2), "nano", "at", "unicast", tuple(cores), tuple(routes)))
+    order = "yx" if len(cores) % 2 else "xy"
+    return net.with_map(Mapped("info", (len(cores), 2), "nano", "at", "unicast", tuple(cores), tuple(routes), order))
 
 
 @settings(max_examples=50)

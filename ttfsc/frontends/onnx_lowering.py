@@ -34,9 +34,9 @@ MAX_LEVELS = 64  # ticks of the longest window
 class OnnxLowering(Lowering):
     """Lowers views. The input is made when the first layer says which of its axes are channels, height and width."""
 
-    def __init__(self, name: str, declared: Declared, source: GraphInput, batch: int) -> None:
+    def __init__(self, name: str, declared: Declared, source: GraphInput, batch: int, opset: int) -> None:
         super().__init__(name, declared)
-        self.source, self.size = source, batch
+        self.source, self.size, self.opset = source, batch, opset
         self.order: tuple[int, ...] | None = None  # the atoms of the input in the net's order, once it is made
         self.made: Value | None = None
         self.range: tuple[int, int] | None = declared.range
@@ -54,15 +54,15 @@ class OnnxLowering(Lowering):
         return inside and self.scale is not None and abs(self.scale - scale) <= 1e-6 * scale
 
     def settled(self, view: View) -> View:
-        """The view, its input made: as an image where it has four axes, as a signal where it has three, else as a row."""
+        """The view, its input made: as an image where its axes are kept apart, else as what is flattened into a row."""
         if not view.raw:
             return view
-        if len(view.axes) in (3, 4):
+        if len(view.axes) in (3, 4) and not any(len(axis) > 1 for axis in view.axes):
             return self.image(view)
-        order = row_order(view)
-        if order is None:
+        used = row_order(view)
+        if used is None or len(used) > 3:
             raise Refused(f"reads the input as {list(view.shape(self.size))}, which is neither an image nor a row")
-        return self._input(view, order if len(order) == 1 else list(range(len(view.atoms))), row=True)
+        return self._made_input(view, [-1, *used] if len(used) == 2 else used or [-1])
 
     def image(self, view: View) -> View:
         """The view as [N, C, H, W]; [N, C, L] is an image of height 1."""
@@ -75,7 +75,7 @@ class OnnxLowering(Lowering):
             order = [axis[0] if axis else -1 for axis in view.axes[1:]]
             if len(order) == 2:
                 order.insert(1, -1)
-            return self._input(view, order)
+            return self._made_input(view, order)
         if len(view.atoms) != 3 or len(view.parts[0].shape) != 3:
             raise Refused("reads a row of neurons as an image; neurons of a dense layer have no places: use Gemm on it")
         wanted = [() if size == 1 else (i,) for i, size in enumerate(view.atoms)]
@@ -96,29 +96,27 @@ class OnnxLowering(Lowering):
                 f"reads {list(view.shape(self.size))} row by row; put a Flatten in front of it so that one row is a "
                 "whole sample"
             )
-        return view.each(self.flatten)
+        name, self.base = self.base, f"{self.base}.flat"
+        try:
+            return view.each(self.flatten)
+        finally:
+            self.base = name
 
-    def _input(self, view: View, order: Sequence[int], *, row: bool = False) -> View:
+    def _made_input(self, view: View, order: Sequence[int]) -> View:
         """Make the input with its axes in this order (-1: an axis of size 1), then apply what was computed on it."""
         if self.made is None:
-            used = {a for a in order if a >= 0}
-            if any(size > 1 and i not in used for i, size in enumerate(view.atoms)):
-                raise Refused("reads only some axes of the input")
             shape = tuple(1 if a < 0 else view.atoms[a] for a in order)
-            self.order = tuple(order)
-            self.made = self._declared_input(shape)
-            if list(shape) != [n for n in view.atoms if n > 1 or len(view.atoms) == len(shape)]:
-                own, mine = show_shape(view.atoms), show_shape(shape)
-                self.note(f"the model's input is {own}; the net's is {mine}: channels, height, width")
+            self.order, self.made = tuple(order), self._declared_input(shape)
+            own = tuple(n for n in view.atoms if n > 1)
+            if own != tuple(n for n in shape if n > 1):
+                fact = f"the model's input is {show_shape(view.atoms)}, the net's {show_shape(shape)}"
+                self.note(f"{fact}: channels, height, width")
         if tuple(order) != self.order:
             raise Refused("reads the input with its axes in another order than the layer before; transpose it once only")
-        value, axes = self.made, tuple((order.index(a),) if a in order else () for axis in view.axes for a in axis or (-2,))
-        seen = View((value,), value.shape, view.axes if row else (BATCH_AXIS, *axes[1:]))
-        if row and len(value.shape) == 3:
-            seen = replace(seen, axes=(BATCH_AXIS, tuple(i for i, n in enumerate(value.shape) if n > 1)))
+        axes = tuple(tuple(order.index(a) for a in axis) for axis in view.axes[1:])
+        seen = View((self.made,), self.made.shape, (BATCH_AXIS, *axes))
         for change in view.changes:
-            factor, shift = (_reordered(a, order) for a in (change.scale, change.shift))
-            seen = self.affine_over(seen, factor, shift)
+            seen = self.affine_over(seen, _reordered(change.scale, order), _reordered(change.shift, order))
         return seen
 
     def _declared_input(self, shape: Shape) -> Value:
@@ -161,15 +159,16 @@ class OnnxLowering(Lowering):
     def _affine_one(self, x: Value, view: View, scale: Array, shift: Array) -> Value:
         if scale.size == 1 and not shift.any() and float(scale.reshape(-1)[0]) > 0 and not self.is_membrane(x):
             return replace(x, unit=x.unit * float(scale.reshape(-1)[0]), spiking=False)
+        placed = len(view.atoms) == 3 and any(a.ndim == 3 and a.shape[1:] != (1, 1) for a in (scale, shift))
+        if placed and any(len(axis) > 1 for axis in view.axes):
+            x = self.flatten(x)  # the tensor is flattened already: every neuron is a channel
         flat = len(x.shape) == 1 and len(view.atoms) == 3
         if flat:
             full = (x.size // (view.atoms[1] * view.atoms[2]), *view.atoms[1:])
             scale, shift = (np.broadcast_to(a, full).reshape(-1) for a in (scale, shift))
-        elif len(view.atoms) == 3 and all(a.shape[1:] == (1, 1) or a.ndim == 0 for a in (scale, shift)):
-            scale, shift = scale.reshape(-1), shift.reshape(-1)
-        elif len(view.atoms) == 3 and (scale.size == 1 or (scale == scale.reshape(-1)[0]).all()):
-            return self._mapped(self._scaled(x, float(scale.reshape(-1)[0])), np.broadcast_to(shift, view.atoms))
-        elif len(view.atoms) == 3:
+        elif placed and (scale == scale.reshape(-1)[0]).all():
+            return self._mapped(self._scaled(x, float(scale.reshape(-1)[0])), np.broadcast_to(shift, x.shape))
+        elif placed:
             raise Refused("multiplies every place by a number of its own; one number, or one per channel, is understood")
         return self.affine(x, scale.reshape(-1), shift.reshape(-1), tag="norm" if self.taken(self.base) else "")
 
@@ -235,10 +234,9 @@ class OnnxLowering(Lowering):
             else:
                 late.append(Waiting("flatten"))
             op = self.op(op.x)
-        if isinstance(op, Fire) and op.theta is not None and (not ticks or op.ticks == ticks):
-            same = abs(float(self.arrays[op.theta].max()) * self._unit_of(x, op) / top - 1) < 1e-6
-            if same:
-                return x  # quantised to the same levels already
+        known = isinstance(op, Fire) and op.theta is not None
+        if known and (abs(x.unit / top - 1) < 1e-6 if ticks and op.ticks == ticks else not ticks and x.unit <= top):
+            return x  # quantised to these levels already, or cannot reach the clip
         if isinstance(op, Fire) and op.theta is None:
             v, unit = self.whole(Ref(op.v)), x.unit
             v = replace(v, waiting=tuple(reversed(late)))
@@ -252,11 +250,6 @@ class OnnxLowering(Lowering):
             v = replace(bare, waiting=v.waiting)
         theta = np.full(1, own_top, np.float64)
         return self._fire(v, theta, top, ticks, spiking=False)
-
-    def _unit_of(self, x: Value, op: Fire) -> float:
-        """What the spikes of `op` are worth times its range: `x.unit` already contains the range."""
-        assert op.theta is not None
-        return x.unit / float(self.arrays[op.theta].max())
 
     # -- weights ---------------------------------------------------------------------------------------------------------
 

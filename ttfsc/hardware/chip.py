@@ -49,12 +49,28 @@ class Chip:
     delivery: str  # what the routers can do when nobody says otherwise: multicast or unicast
     neurons_per_core: Figure = field(metadata=_in("neurons", whole=True))
     synapse_bits_per_core: Figure | None = field(default=None, metadata=_in("bit", whole=True))
+    axons_in: Figure | None = field(default=None, metadata=_in("axons", whole=True))  # neurons that a core can hear
+    axons_out: Figure | None = field(default=None, metadata=_in("packets", whole=True))  # that one spike can become
+    routing_entries: Figure | None = field(default=None, metadata=_in("entries", whole=True))  # of a router's table
+    accumulator_bits: Figure | None = field(default=None, metadata=_in("bit", whole=True))
+    potential_bits: Figure | None = field(default=None, metadata=_in("bit", whole=True))
+    cores_per_router: Figure | None = field(default=None, metadata=_in("cores", whole=True))
     # without a mesh: the smallest square that fits
     mesh_width: Figure | None = field(default=None, metadata=_in("cores", whole=True))
     mesh_height: Figure | None = field(default=None, metadata=_in("cores", whole=True))
     e_sop: Figure | None = field(default=None, metadata=_in("pJ"))
     e_hop: Figure | None = field(default=None, metadata=_in("pJ"))
+    e_update: Figure | None = field(default=None, metadata=_in("pJ"))  # of one neuron in one tick
+    e_memory: Figure | None = field(default=None, metadata=_in("pJ"))  # of one access to synapse memory
     e_static: Figure | None = field(default=None, metadata=_in("uJ/frame"))
+    p_static: Figure | None = field(default=None, metadata=_in("mW"))  # of the whole chip
+    tick: Figure | None = field(default=None, metadata=_in("us"))  # how long a tick lasts
+    cycle: Figure | None = field(default=None, metadata=_in("ns"))  # of the routers' clock
+    route_cycles: Figure | None = field(default=None, metadata=_in("cycles", whole=True))  # route computation
+    switch_cycles: Figure | None = field(default=None, metadata=_in("cycles", whole=True))  # switch allocation
+    crossbar_cycles: Figure | None = field(default=None, metadata=_in("cycles", whole=True))
+    link_cycles: Figure | None = field(default=None, metadata=_in("cycles", whole=True))
+    buffer_packets: Figure | None = field(default=None, metadata=_in("packets", whole=True))  # per input of a router
 
     @property
     def figures(self) -> dict[str, Figure | None]:

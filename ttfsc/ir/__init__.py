@@ -6,7 +6,7 @@ from ttfsc.ir.build import OPEN, Builder
 from ttfsc.ir.diff import diff
 from ttfsc.ir.faults import NOWHERE, Fault, Loc, TtfsError
 from ttfsc.ir.layers import Grid, Layer, Link, grid_of, layers_of, source_of
-from ttfsc.ir.mapping import Box, Core, Hop, Mapped, Place, Route, Slice, tree_hops, xy_tree
+from ttfsc.ir.mapping import Box, Core, Hop, Mapped, Place, Pool, Route, Slice, flipped, tree_hops, xy_tree
 from ttfsc.ir.meaning import NEVER, Result, check_input, is_integer, run, run_batches, ticks_of
 from ttfsc.ir.net import Net, consts_of, reread
 from ttfsc.ir.ops import (
@@ -29,6 +29,7 @@ from ttfsc.ir.ops import (
     Synapse,
 )  # fmt: skip
 from ttfsc.ir.parse import parse
+from ttfsc.ir.pooling import EVERY, first_of_groups, pool_of, pooled_rate, sent_rates, sent_spikes
 from ttfsc.ir.reach import heard, weights_held
 from ttfsc.ir.show import show, show_op
 from ttfsc.ir.stages import STAGES, Stage, check_stage, stage_faults
@@ -40,13 +41,13 @@ from ttfsc.ir.values import divisors
 from ttfsc.ir.verify import faults_of, verify
 
 __all__ = [
-    "EMPTY", "NEVER", "NOWHERE", "OPEN", "OPS", "STAGES",
+    "EMPTY", "EVERY", "NEVER", "NOWHERE", "OPEN", "OPS", "STAGES",
     "Add", "Analog", "Array", "Arrays", "AvgPool", "BatchNorm", "Bounds", "Box", "Builder", "Const", "Conv2d", "Core",
     "Decode", "Dense", "Encode", "Fault", "Fire", "Flatten", "Grid", "Hop", "Identity", "Input", "Layer", "Link",
-    "LinkLoads", "Loc", "Mapped", "MaxPool", "Net", "Op", "Place", "Potential", "Ref", "Result", "Route", "Scores",
+    "LinkLoads", "Loc", "Mapped", "MaxPool", "Net", "Op", "Place", "Pool", "Potential", "Ref", "Result", "Route", "Scores",
     "Shape", "ShapeError", "Slice", "Spikes", "Stage", "Synapse", "Traffic", "TtfsError", "Type",
     "bounds_of", "check_input", "check_stage", "consts_of", "diff", "divisors", "falling_table", "faults_of",
-    "grid_of", "heard", "is_integer", "layers_of", "link_loads", "load", "load_npz", "parse", "reread", "run",
-    "run_batches", "save", "save_npz", "show", "show_op", "show_shape", "source_of", "span_tree", "stage_faults",
+    "first_of_groups", "flipped", "grid_of", "heard", "is_integer", "layers_of", "link_loads", "load", "load_npz", "parse", "pool_of", "pooled_rate", "reread", "run",
+    "run_batches", "save", "save_npz", "sent_rates", "sent_spikes", "show", "show_op", "show_shape", "source_of", "span_tree", "stage_faults",
     "ticks_of", "traffic", "tree_hops", "verify", "weights_held", "xy_tree",
 ]  # fmt: skip

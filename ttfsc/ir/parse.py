@@ -250,14 +250,17 @@ def _map(reader: _Reader, tree: Node, loc: Loc) -> None:
     if reader.map_head is not None:
         raise _BadLineError("a second map; a net has one")
     attrs = [(_text(a.children[0]), _text(a.children[1])) for a in tree.children[1:] if isinstance(a, Tree)]
-    given, keys = dict(attrs), sorted(key for key, _ in attrs)
-    if keys != ["deliver", "mesh", "partition", "place"] or not re.fullmatch(r"\d{1,6}x\d{1,6}", given["mesh"]):
+    given, keys = dict(attrs), sorted(key for key, _ in attrs if key != "order")
+    once = len(given) == len(attrs)
+    plain = ["deliver", "mesh", "partition", "place"]
+    if not once or keys != plain or not re.fullmatch(r"\d{1,6}x\d{1,6}", given["mesh"]):
         form = "`map @chip mesh=17x17 partition=tile place=row-major deliver=multicast {`"
         raise _BadLineError(f"a map looks like {form}")
     reader.depth = 2
     width, height = _sizes(given["mesh"])
     chip = _text(tree.children[0])[1:]
-    reader.map_head = Mapped(chip, (width, height), given["partition"], given["place"], given["deliver"], (), ())
+    how = given["partition"], given["place"], given["deliver"]
+    reader.map_head = Mapped(chip, (width, height), *how, (), (), given.get("order", "xy"))
 
 
 def _core(reader: _Reader, tree: Node, loc: Loc) -> None:
@@ -269,8 +272,13 @@ def _core(reader: _Reader, tree: Node, loc: Loc) -> None:
 
 def _route(reader: _Reader, tree: Node, loc: Loc) -> None:
     _inside(reader, 2, "a route")
-    number, box, *to = tree.children
-    reader.routes.append(Route(_int(_text(number)), _slice(box), tuple(_int(_text(t)) for t in to)))
+    number, box, *rest = tree.children
+    attrs = [(_text(a.children[0]), _text(a.children[1])) for a in rest if isinstance(a, Tree)]
+    if [key for key, _ in attrs] not in ([], ["pool"]) or not all(re.fullmatch(r"\d{1,6}x\d{1,6}", v) for _, v in attrs):
+        raise _BadLineError("a route looks like `route 0 %c1[0:8, 0:4, 0:4] pool=2x2 -> 1 2`, pool where it has one")
+    height, width = _sizes(attrs[0][1]) if attrs else (1, 1)
+    to = tuple(_int(_text(t)) for t in rest if isinstance(t, Token))
+    reader.routes.append(Route(_int(_text(number)), _slice(box), to, (height, width)))
 
 
 def _slice(node: object) -> Slice:

@@ -66,9 +66,11 @@ def _arrays(arrays: Arrays) -> Iterator[str]:
 
 def _mapped(mapped: Mapped) -> Iterator[str]:
     head = f"partition={mapped.partition} place={mapped.placement} deliver={mapped.delivery}"
+    head += f" order={mapped.order}" if mapped.order != "xy" else ""
     yield f"map @{mapped.chip} mesh={show_shape(mapped.mesh)} {head} {{"
     for core in mapped.cores:
         yield f"  core {core.id} at {core.place[0]},{core.place[1]} : {' '.join(map(str, core.slices))}"
     for route in mapped.routes:
-        yield f"  route {route.core} {route.source} -> {' '.join(map(str, route.to))}"
+        pool = f" pool={show_shape(route.pool)}" if route.pool != (1, 1) else ""
+        yield f"  route {route.core} {route.source}{pool} -> {' '.join(map(str, route.to))}"
     yield "}"

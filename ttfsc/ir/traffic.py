@@ -3,7 +3,8 @@
 Definitions (docs/mapping-format.md). **packet**: one spike to one destination core (unicast), or one tree (multicast).
 **hop**: one link between neighbouring routers; |dx| + |dy| for a unicast packet, the number of links of the XY tree for
 a multicast packet; injection and ejection are not hops. All are constants of a neuron, since every neuron has one
-place and one set of destinations: measured traffic is the dot product of these maps with a map of spike counts.
+place and one set of destinations: measured traffic is the dot product of these maps with a map of how many spikes each
+neuron *sent*: all it fired, but for routes that pool at the source (`ttfsc.ir.pooling`).
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttfsc.ir.layers import layers_of
-from ttfsc.ir.mapping import Mapped, Place, tree_hops
+from ttfsc.ir.mapping import Mapped, Place, flipped, tree_hops
 from ttfsc.ir.net import Net
 
 IntMap = npt.NDArray[np.int64]
@@ -22,7 +23,7 @@ Loads = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one spike of each neuron of a layer causes; every map is int64 [C, H, W] on the layer's grid."""
+    """What one sent spike of each neuron of a layer causes; every map is int64 [C, H, W] on the layer's grid."""
 
     packets_unicast: IntMap  # = the number of destination cores
     packets_multicast: IntMap  # 1 where there is any destination
@@ -34,7 +35,8 @@ def traffic(net: Net) -> dict[str, Traffic]:
     """By name of every layer that owns neurons, in order; zero maps for neurons whose spikes go nowhere.
 
     The net must carry a map with routes. Whatever the net's own delivery is, both kinds are counted. A spike count map
-    of `run` has the layer's shape, flat where a flatten follows: `spikes.reshape(len(x), *map.shape)`.
+    of `run` has the layer's shape, flat where a flatten follows: `spikes.reshape(len(x), *map.shape)`. Where routes pool
+    at the source, not every spike is sent: see `sent_spikes` and `sent_rates`.
     """
     assert net.mapped is not None, "traffic of a net without a map: run partition, place, route"
     places = _places(net.mapped)
@@ -46,7 +48,7 @@ def traffic(net: Net) -> dict[str, Traffic]:
         maps.packets_unicast[box] += len(to)
         maps.packets_multicast[box] += 1
         maps.hops_unicast[box] += sum(abs(x - here[0]) + abs(y - here[1]) for x, y in to)
-        maps.hops_multicast[box] += tree_hops(here, to)
+        maps.hops_multicast[box] += tree_hops(here, to, net.mapped.order)
     return found
 
 
@@ -76,10 +78,10 @@ class LinkLoads:
 
 
 def link_loads(net: Net, spikes: Mapping[str, npt.NDArray[np.number]], *, delivery: str = "") -> LinkLoads:
-    """Load of every link of the mesh for these spike counts.
+    """Load of every link of the mesh for these counts of sent spikes.
 
-    spikes: per layer a map of spike counts or rates on its grid [C, H, W] (or flat, channel-major); layers that are
-    missing send nothing. delivery: multicast or unicast; the net's own by default.
+    spikes: per layer a map of counts or rates on its grid [C, H, W] (or flat, channel-major), of the spikes that are sent
+    (`sent_spikes`, `sent_rates`); layers that are missing send nothing. delivery: multicast or unicast; the net's own by default.
     """
     assert net.mapped is not None, "link loads of a net without a map: run partition, place, route"
     places, grids = _places(net.mapped), {layer.name: layer.grid for layer in layers_of(net)}
@@ -94,12 +96,16 @@ def link_loads(net: Net, spikes: Mapping[str, npt.NDArray[np.number]], *, delive
         if count:
             to = [places[core] for core in route.to]
             for targets in [to] if multicast else [[target] for target in to]:
-                _load_tree(loads, places[route.core], targets, count)
+                _load_tree(loads, places[route.core], targets, count, net.mapped.order)
     return loads
 
 
-def _load_tree(loads: LinkLoads, source: Place, targets: list[Place], count: float) -> None:
+def _load_tree(loads: LinkLoads, source: Place, targets: list[Place], count: float, order: str) -> None:
     """Add `count` to every link of the XY tree: the row's span, then each column's."""
+    if order == "yx":
+        turned = LinkLoads(loads.south.T, loads.north.T, loads.east.T, loads.west.T)  # views of the same loads
+        _load_tree(turned, flipped(source), [flipped(target) for target in targets], count, "xy")
+        return
     sx, sy = source
     row, columns = span_tree(source, targets)
     loads.east[sy, sx : row[1]] += count

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from ttfsc.ir import codes
 from ttfsc.ir.faults import Fault, Loc
 from ttfsc.ir.layers import Layer, layers_of
-from ttfsc.ir.mapping import Core, Mapped, Route, Slice
+from ttfsc.ir.mapping import ORDERS, Core, Mapped, Pool, Route, Slice
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import AvgPool, BatchNorm
+from ttfsc.ir.pooling import EVERY, pool_of
 from ttfsc.ir.types import show_shape
 
 Facts = Iterator[tuple[str, str]]  # subject, sentence
@@ -73,9 +74,21 @@ def _core_slices(core: Core, layers: dict[str, Layer], covered: dict[str, npt.ND
 def _routes(mapped: Mapped, layers: dict[str, Layer]) -> Facts:
     if mapped.delivery not in ("multicast", "unicast"):
         yield f"map @{mapped.chip}", f"deliver={mapped.delivery}, must be multicast or unicast"
+    if mapped.order not in ORDERS:
+        yield f"map @{mapped.chip}", f"order={mapped.order}, must be {' or '.join(ORDERS)}"
     cores = {core.id: core for core in mapped.cores}
+    pools = {name: pool_of(name, layers.values()) for name in layers}
     for route in mapped.routes:
         yield from ((f"route {route.core}", fact) for fact in _route(route, cores, layers))
+        pool = pools.get(route.source.layer, EVERY)
+        if route.pool not in (EVERY, pool):
+            yield f"route {route.core}", _pool_fact(route, pool)
+
+
+def _pool_fact(route: Route, pool: Pool) -> str:
+    """Why the source may not pool like this."""
+    want = f"a max pool of {show_shape(pool)}" if pool != EVERY else "no one max pool of windows side by side"
+    return f"{route.source} is pooled by {show_shape(route.pool)}, but all its readers stand behind {want}"
 
 
 def _route(route: Route, cores: dict[int, Core], layers: dict[str, Layer]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ttfsc.backends.noc.image import HEADER, MAGIC, VERSION, CoreImage, Image, LayerImage, aligned, sections
 from ttfsc.backends.noc.structure import Facts, structure_facts
-from ttfsc.ir import Box, Fault, Loc, Slice, codes, heard
+from ttfsc.ir import EVERY, Box, Fault, Loc, Slice, codes, heard, pool_of
 from ttfsc.ir.reach import Mask
 
 _MOST = 50
@@ -95,7 +95,8 @@ def _memory_facts(image: Image) -> Facts:
 
 def _route_facts(image: Image) -> Facts:
     """Routes leave from neurons of their core, each neuron at most once, to cores that exist."""
-    ids = {core.id for core in image.cores}
+    ids, layers = {core.id for core in image.cores}, [layer.layer for layer in image.layers]
+    pools = {layer.name: pool_of(layer.name, layers) for layer in layers}
     for core in image.cores:
         subject = f"core {core.id}"
         sent = {s.slice: np.zeros([b - a for a, b in s.slice.box], np.uint8) for s in core.slices}
@@ -105,6 +106,9 @@ def _route_facts(image: Image) -> Facts:
                 yield subject, f"routes {route.source}, which is not on it"
                 continue
             sent[home][_index(_relative(route.source.box, home.box))] += 1
+            if route.pool not in (EVERY, pools[home.layer]):
+                fact = f"pools {route.source} by {list(route.pool)}, its readers by {list(pools[home.layer])}"
+                yield subject, f"{fact}: spikes that somebody needs would be lost"
             if list(route.to) != sorted(set(route.to)):
                 yield subject, f"the destinations of {route.source} do not ascend"
             unknown = [to for to in route.to if to not in ids]

@@ -44,6 +44,7 @@ from ttfsc.ir import (
     Shape,
     Slice,
     Spikes,
+    flipped,
     grid_of,
     span_tree,
 )  # fmt: skip
@@ -77,7 +78,7 @@ def text_of(image: Image) -> bytes:
         "net": image.name,
         "chip": {"name": image.chip, "figures": {key: _figure(f) for key, f in image.figures.items()}},
         "mesh": {
-            "width": image.mapped.mesh[0], "height": image.mapped.mesh[1], "routing": "xy",
+            "width": image.mapped.mesh[0], "height": image.mapped.mesh[1], "routing": image.mapped.order,
             "delivery": image.mapped.delivery, "partition": image.mapped.partition,
             "placement": image.mapped.placement,
         },
@@ -147,7 +148,7 @@ def _link(stored: LinkImage) -> Table:
         "fan_in": list(link.fan_in), "out": list(link.out_grid),
         "conv": {key: getattr(synapse, key) for key in _CONV} if isinstance(synapse, Conv2d) else None,
         "weights": {"shape": list(link.kernel), "bits": stored.bits, "code": "sign" if stored.sign else "twos"},
-        "bias": _stored(stored.bias), "drift": _stored(stored.drift),
+        "bias": _stored(stored.bias), "drift": _stored(stored.drift), "held": stored.held,
     }  # fmt: skip
     return table | {key: getattr(synapse, key) for key in _SYNAPSE}
 
@@ -163,7 +164,7 @@ def _readout(readout: Readout) -> Table:
 def _cores(image: Image) -> list[Table]:
     view, found = memoryview(image.binary), list[Table]()
     places = {core.id: core.place for core in image.cores}
-    multicast = image.mapped.delivery == "multicast"
+    multicast, order = image.mapped.delivery == "multicast", image.mapped.order
     for core in image.cores:
         table: Table = {
             "id": core.id, "place": core.place, "offset": core.offset, "bytes": core.size,
@@ -178,8 +179,8 @@ def _cores(image: Image) -> list[Table]:
             ],
             "routes": [
                 {
-                    "layer": r.source.layer, "box": r.source.box, "to": r.to,
-                    "tree": tree_of(core.place, [places[to] for to in r.to]) if multicast else None,
+                    "layer": r.source.layer, "box": r.source.box, "pool": r.pool, "to": r.to,
+                    "tree": tree_of(core.place, [places[to] for to in r.to], order) if multicast else None,
                 }
                 for r in core.routes
             ],
@@ -189,8 +190,11 @@ def _cores(image: Image) -> list[Table]:
     return found
 
 
-def tree_of(source: Place, targets: list[Place]) -> Table:
-    """The links of a multicast tree, as spans."""
+def tree_of(source: Place, targets: list[Place], order: str) -> Table:
+    """The links of a multicast tree, as spans: a row and columns (XY), or a column and rows (YX)."""
+    if order == "yx":
+        column, rows = span_tree(flipped(source), [flipped(target) for target in targets])
+        return {"column": list(column), "rows": [list(row) for row in rows]}
     row, columns = span_tree(source, targets)
     return {"row": list(row), "columns": [list(column) for column in columns]}
 
@@ -203,7 +207,8 @@ def image_from(document: Table, binary: bytes) -> Image:
         document["chip"]["name"], (mesh["width"], mesh["height"]), mesh["partition"], mesh["placement"],
         mesh["delivery"],
         tuple(Core(core.id, core.place, tuple(s.slice for s in core.slices)) for core in cores),
-        tuple(Route(core.id, route.source, route.to) for core in cores for route in core.routes),
+        tuple(Route(core.id, route.source, route.to, route.pool) for core in cores for route in core.routes),
+        mesh["routing"],
     )  # fmt: skip
     figures = {key: None if f is None else Figure(**f) for key, f in document["chip"]["figures"].items()}
     readout = _readout_from(document["readout"])
@@ -281,8 +286,9 @@ def _link_from(table: Table, opens: int, closes: int) -> LinkImage:
     )  # fmt: skip
     weights = table["weights"]
     return LinkImage(
-        link, weights["bits"], weights["code"] == "sign", _stored_from(table["bias"]), _stored_from(table["drift"])
-    )
+        link, weights["bits"], weights["code"] == "sign", _stored_from(table["bias"]), _stored_from(table["drift"]),
+        table["held"],
+    )  # fmt: skip
 
 
 def _readout_from(table: Table) -> Readout:
@@ -302,7 +308,10 @@ def _core_from(table: Table) -> CoreImage:
             )
             for s in table["slices"]
         ),
-        tuple(RouteImage(Slice(r["layer"], _box(r["box"])), tuple(r["to"])) for r in table["routes"]),
+        tuple(
+            RouteImage(Slice(r["layer"], _box(r["box"])), tuple(r["to"]), (r["pool"][0], r["pool"][1]))
+            for r in table["routes"]
+        ),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from ttfsc.backends.noc.image import (
 )  # fmt: skip
 from ttfsc.backends.noc.pack import bytes_for, code_of, integers, pack
 from ttfsc.backends.noc.schema import schema_bytes
+from ttfsc.backends.noc.structure import held_ticks
 from ttfsc.hardware import Chip
 from ttfsc.ir import (
     Array,
@@ -83,7 +84,7 @@ def image_of(net: Net, mapped: Mapped, chip: Chip) -> Image:
     packer = _Packer(net, {layer.name: _layer(net, layer) for layer in layers_of(net)})
     routes = dict[int, list[RouteImage]]()
     for route in mapped.routes:
-        routes.setdefault(route.core, []).append(RouteImage(route.source, route.to))
+        routes.setdefault(route.core, []).append(RouteImage(route.source, route.to, route.pool))
     cores = tuple(packer.core(core, tuple(routes.get(core.id, ()))) for core in mapped.cores)
     head = MAGIC + struct.pack("<II", VERSION, len(cores))
     binary = b"".join([head, *packer.parts])
@@ -176,14 +177,15 @@ def _layer(net: Net, layer: Layer) -> LayerImage:
         per: Per = "layer" if lead == 1 else "channel" if lead == layer.grid[0] else "neuron"
         thresholds = Stored(per, bytes_for(table))
     assert isinstance(op.type, Spikes | Scores)
-    links = tuple(_link(net, link, layer.grid) for link in layer.links)
+    links = tuple(_link(net, link, layer.grid, op.type.opens) for link in layer.links)
     return LayerImage(layer, op.type.shape, op.type.opens, op.type.closes, op.loc.origin, thresholds, links)
 
 
-def _link(net: Net, link: Link, grid: Grid) -> LinkImage:
+def _link(net: Net, link: Link, grid: Grid, opens: int) -> LinkImage:
     synapse = link.synapse
     bits, sign = code_of(net.arrays[synapse.w], synapse.bits)
-    return LinkImage(link, bits, sign, _constant(net, synapse.bias, grid), _constant(net, synapse.drift, grid))
+    bias, drift = _constant(net, synapse.bias, grid), _constant(net, synapse.drift, grid)
+    return LinkImage(link, bits, sign, bias, drift, held_ticks(synapse.kernel, net.type_of(link.source), opens))
 
 
 def _encoder(net: Net, op: Encode) -> EncoderImage:

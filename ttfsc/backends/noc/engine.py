@@ -9,7 +9,21 @@ import numpy as np
 
 from ttfsc.backends.noc.cells import Ints, Memory, SliceCell, pooled
 from ttfsc.backends.noc.image import EncoderImage, Image
-from ttfsc.ir import Analog, Array, Box, Decode, Fire, Result, Spikes, TtfsError, codes, grid_of, show_shape
+from ttfsc.ir import (
+    Analog,
+    Array,
+    Box,
+    Decode,
+    Fire,
+    Pool,
+    Result,
+    Spikes,
+    TtfsError,
+    codes,
+    first_of_groups,
+    grid_of,
+    show_shape,
+)
 
 _BYTES = 256 << 20  # that one slice may take while it integrates; sets the batch
 
@@ -40,11 +54,11 @@ class Mesh:
                 cell = SliceCell(layer, piece, memory, peaks)
                 self.cells[piece.slice.layer].append((core.id, cell))
                 largest = max(largest, cell.bytes)
-        self.inbox = dict[tuple[int, str], list[Box]]()
+        self.inbox = dict[tuple[int, str], list[tuple[Box, Pool]]]()
         for core in image.cores:
             for route in core.routes:
                 for to in route.to:
-                    self.inbox.setdefault((to, route.source.layer), []).append(route.source.box)
+                    self.inbox.setdefault((to, route.source.layer), []).append((route.source.box, route.pool))
         self.batch = max(1, min(256, _BYTES // largest))
 
     def run(self, x: Array, *, batch: int = 0, keep: Collection[str] | None = None) -> Result:
@@ -108,9 +122,9 @@ class Mesh:
                 continue
             sent = out[source]
             view = np.zeros(sent.shape, sent.dtype)
-            for box in self.inbox.get((core, source), ()):
+            for box, pool in self.inbox.get((core, source), ()):
                 at = (slice(None), *(slice(a, b) for a, b in box))
-                view[at] = sent[at]
+                view[at] = first_of_groups(sent[at], box, pool)
             yield source, view
 
     def encode(self, encoder: EncoderImage, x: Array) -> Array:

@@ -10,7 +10,7 @@ from math import prod
 from typing import Literal
 
 from ttfsc.hardware import Figure
-from ttfsc.ir import Box, Encode, Input, Layer, Link, Mapped, MaxPool, Place, Shape, Slice, weights_held
+from ttfsc.ir import Box, Encode, Input, Layer, Link, Mapped, MaxPool, Place, Pool, Shape, Slice, weights_held
 from ttfsc.ir.ops import Rule
 
 VERSION = 1
@@ -45,6 +45,7 @@ class LinkImage:
     sign: bool  # 1 bit: 1 is +1 and 0 is -1; otherwise two's complement
     bias: Stored | None
     drift: Stored | None
+    held: int  # ticks that a core keeps its spikes, from the end of their window until its own opens: skip connections
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,11 @@ class SliceImage:
 
 @dataclass(frozen=True, slots=True)
 class RouteImage:
-    """Spikes of a box of a core's neurons, and the cores they are delivered to."""
+    """Spikes of a box of a core's neurons, and the cores they are delivered to; of every `pool` the earliest only."""
 
     source: Slice
     to: tuple[int, ...]
+    pool: Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,14 +107,15 @@ def _hash_faults(document: Table, binary: bytes, loc: Loc) -> Iterator[Fault]:
 
 
 def _tree_faults(document: Table, loc: Loc) -> Iterator[Fault]:
-    """Trees must be the XY trees of the places: a core that was moved shows up in the trees that reach it."""
+    """Trees must be the XY (or YX) trees of the places: a core that was moved shows up in the trees that reach it."""
     cores: list[Table] = document["cores"]
     places: dict[int, tuple[int, int]] = {core["id"]: (core["place"][0], core["place"][1]) for core in cores}
+    order: str = document["mesh"]["routing"]
     multicast, named = document["mesh"]["delivery"] == "multicast", 0
     for core in cores:
         for i, route in enumerate(core["routes"]):
             targets = [places[to] for to in route["to"] if to in places]
-            if route["tree"] == (tree_of(places[core["id"]], targets) if multicast else None):
+            if route["tree"] == (tree_of(places[core["id"]], targets, order) if multicast else None):
                 continue
             named += 1
             if named <= _MOST:

@@ -68,6 +68,7 @@ class _Exporter:
     def __init__(self, net: Net) -> None:
         self.net, self.bounds = net, bounds_of(net)
         self.g = Graph((*_RESERVED, *(op.name for op in net.ops if op.name not in _RESERVED)))
+        self.entry = self.g.fresh(f"{net.input.name}.x") if net.input.name in _RESERVED else net.input.name
         self.values = dict[str, Value]()
         self.spikes = list[tuple[Op, Tensor]]()
         self.faults = list[Fault]()
@@ -93,7 +94,7 @@ class _Exporter:
         if spikes:
             outputs += [helper.make_tensor_value_info(t.name, FLOAT, ["N", *op.type.shape]) for op, t in self.spikes]
         source = self.net.input
-        entry = helper.make_tensor_value_info(source.name, _input_type(source), ["N", *source.type.shape])
+        entry = helper.make_tensor_value_info(self.entry, _input_type(source), ["N", *source.type.shape])
         graph = helper.make_graph(self.g.nodes, self.net.name, [entry], outputs, self.g.initialisers)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="ttfsc"
@@ -105,7 +106,7 @@ class _Exporter:
     def emit(self, op: Op) -> None:
         match op:
             case Input():
-                self.values[op.name] = Tensor(self.g.cast(op.name, FLOAT, f"{op.name}.real"))
+                self.values[op.name] = Tensor(self.g.cast(self.entry, FLOAT, f"{op.name}.real"))
             case Encode():
                 self.values[op.name] = x = self.named(op, self.encode(op))
                 self.spikes.append((op, x))

@@ -72,9 +72,7 @@ def weighted(g: Graph, net: Net, op: Conv2d | Dense, inputs: list[Tensor], large
     w = net.arrays[op.w]
     parts = parts_of(w, op.groups if isinstance(op, Conv2d) else 1, pooled_largest(op, largest))
     if parts is None:
-        raise RefusedError(
-            f"an input of up to {pooled_largest(op, largest)} times one weight leaves float32's 24 bits: scale inputs down"
-        )
+        raise RefusedError(f"an input of up to {pooled_largest(op, largest)} times one weight leaves float32's 24 bits")
     total: Tensor | None = None
     for part in parts:
         cut = _channels(g, op, stacked, part, w.shape[1])

@@ -16,7 +16,7 @@ def flows_of(m: Measurement, maps: Mapping[str, Maps]) -> dict[str, model.Traffi
     """Packets and hops per frame that the spikes of each layer cause: dot products of spike counts and traffic maps."""
     found = dict[str, model.Traffic]()
     for name, cost in maps.items():
-        spikes = m.layers[name].spikes
+        spikes = m.layers[name].travelled
         distance = cost.hops_unicast / np.maximum(cost.packets_unicast, 1)
         found[name] = model.Traffic(
             packets_unicast=int((spikes * cost.packets_unicast).sum()) / m.inputs,
@@ -66,7 +66,7 @@ def mapping_of(
     sizes = [core.neurons for core in mapped.cores] or [0]
     links = None
     if m is not None:
-        loads = link_loads(net, {name: layer.spikes for name, layer in m.layers.items()})
+        loads = link_loads(net, {name: layer.travelled for name, layer in m.layers.items()})
         links = model.Links(loads.busiest / m.inputs, loads.total / max(loads.used, 1) / m.inputs, loads.used)
     width, height = mapped.mesh
     return model.Mapping(
@@ -110,4 +110,4 @@ def _sent(mapped: Mapped, part: Slice, m: Measurement, cost: Maps) -> int:
     """Packets that some neurons of a core sent, over all inputs."""
     box = tuple(slice(a, b) for a, b in part.box)
     per_spike = cost.packets_unicast if mapped.delivery == "unicast" else cost.packets_multicast
-    return int((m.layers[part.layer].spikes[box] * per_spike[box]).sum())
+    return int((m.layers[part.layer].travelled[box] * per_spike[box]).sum())

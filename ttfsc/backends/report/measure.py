@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttfsc.ir import (
+    EVERY,
     Analog,
     Array,
     Decode,
@@ -30,6 +31,7 @@ from ttfsc.ir import (
     is_integer,
     layers_of,
     run_batches,
+    sent_spikes,
     show_shape,
 )  # fmt: skip
 from ttfsc.ir.linear import pool_max
@@ -46,12 +48,19 @@ class LayerCounts:
     times [T]: spikes at tick n of the layer's window; empty for membranes that never fire.
     sops: synaptic additions into this layer, one per spike and synapse inside real borders, behind max pools.
     macs: multiply-accumulates into this layer from analog inputs that are not 0 (direct coding).
+    sent [C, H, W]: how many of the spikes left the neuron's core; None = all of them, no route pools at the source.
     """
 
     spikes: Ints
     times: Ints
     sops: int
     macs: int
+    sent: Ints | None = None
+
+    @property
+    def travelled(self) -> Ints:
+        """[C, H, W]: spikes that packets were made of."""
+        return self.spikes if self.sent is None else self.sent
 
     @property
     def total(self) -> int:
@@ -146,6 +155,9 @@ class Meter:
         self.correct: int | None = None
         self.spikes = {layer.name: np.zeros(layer.grid, np.int64) for layer in self.layers}
         self.times = {layer.name: np.zeros(_ticks(layer), np.int64) for layer in self.layers}
+        routes = net.mapped.routes if net.mapped is not None else ()
+        pooled = {route.source.layer for route in routes if route.pool != EVERY}
+        self.sent = {layer.name: np.zeros(layer.grid, np.int64) for layer in self.layers if layer.name in pooled}
         self.sops = {layer.name: 0 for layer in self.layers}
         self.macs = {layer.name: 0 for layer in self.layers}
         answer = net.answer
@@ -185,6 +197,8 @@ class Meter:
     def _count_spikes(self, layer: Layer, values: Array) -> None:
         values = values.reshape(len(values), *layer.grid)
         self.spikes[layer.name] += np.count_nonzero(values, axis=0)
+        if layer.name in self.sent:
+            self.sent[layer.name] += np.count_nonzero(sent_spikes(self.net, layer, values), axis=0)
         ticks = len(self.times[layer.name])
         by_value = np.bincount(values.ravel().astype(np.int64), minlength=ticks + 1)
         assert len(by_value) == ticks + 1, f"%{layer.name} has a spike outside its window"
@@ -213,7 +227,10 @@ class Meter:
         """The counts so far."""
         assert self.inputs, "nothing was measured"
         counts = {
-            name: LayerCounts(spikes.copy(), self.times[name].copy(), self.sops[name], self.macs[name])
+            name: LayerCounts(
+                spikes.copy(), self.times[name].copy(), self.sops[name], self.macs[name],
+                self.sent[name].copy() if name in self.sent else None,
+            )  # fmt: skip
             for name, spikes in self.spikes.items()
         }
         first = None if self.first is None else self.first.copy()
