@@ -44,9 +44,9 @@ def compile(
     """
     samples = None
     if x is not None:
-        x, rounded = on_grid(x, net)
+        x, rounded = on_grid(x, net.input)
         check_input(net, x)
         samples = Samples(x, y, "given inputs", rounded)
-    ranges = None if calibration is None else on_grid(calibration, net)[0]
+    ranges = None if calibration is None else on_grid(calibration, net.input)[0]
     chosen = Options(targets=tuple(targets), **options)  # pyright: ignore[reportArgumentType]
     return compile_net(net, chosen, calibration=ranges, samples=samples, check=check)

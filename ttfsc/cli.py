@@ -161,6 +161,24 @@ def verify_command(folder: Path, inputs: Path, model: str | None, noc_inputs: in
     verify_folder(folder, inputs, None if model is None else _source(model, given), noc_inputs)
 
 
+@main_group.command("simulate")
+@click.argument("folder", type=_FILE)
+@click.option("--inputs", type=_FILE, required=True, help="X.npz with x [N, ...] and perhaps y [N].")
+@click.option("--fidelity", type=click.Choice(["counts", "cycle"]), default="counts", show_default=True,
+              help="counts: function, traffic, energy. cycle: also router timing.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="At most this many inputs.  [default: all]")
+@click.option("-o", "--output", type=_FILE, help="OUT.json: every figure, per frame.")
+@click.option("--svg", type=_FILE, help="Folder for pictures of the mesh, its links and the energy.")
+@click.option("--traffic", type=_FILE, help="T.csv: packets by tick, source and destination, for NoC simulators.")
+@click.option("--sanafe", type=_FILE, help="Folder for the first input's frame as SANA-FE files.")
+@click.option("--spikes", type=_FILE, help="S.npz: the spike ticks of every layer (-1: never).")
+def simulate_command(folder: Path, fidelity: str, **given: Any) -> None:
+    """Run a compiled DIR, or its noc folder, from the mapping files alone: spikes, traffic, latency, energy."""
+    from ttfsc.simulation import simulate_folder
+
+    simulate_folder(folder, fidelity="counts" if fidelity == "counts" else "cycle", **given)
+
+
 @main_group.command("report")
 @click.argument("folder", type=_FILE)
 @click.option("--html", type=_FILE, help="Write the page there.")

@@ -5,10 +5,11 @@ import json
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ttfsc.accuracy import compare
 from ttfsc.backends import report as reporting
 from ttfsc.compiler import Options, c_engine, compile_net, noc_engine, onnx_engine, onnx_files, part_of, verify_files
 from ttfsc.console import progress
@@ -23,7 +24,6 @@ from ttfsc.ir import (
     Result,
     Spikes,
     TtfsError,
-    check_input,
     codes,
     is_integer,
     layers_of,
@@ -161,7 +161,7 @@ def verify_folder(folder: Path, inputs: Path, source: Source | None, noc_inputs:
     if samples.y is not None and counts.correct is not None:
         print(f"accuracy {_percent(counts.correct, len(samples))} on {len(samples)} inputs")
     if source is not None:
-        _compare_source(net, load_model(source), samples)
+        _compare_source(net, load_model(source), samples, folder)
     for sentence in verification.sentences():
         print(sentence)
     verification.raise_if_different()
@@ -251,21 +251,14 @@ def _engine(net: Net, files: dict[str, bytes], name: str, path: Path, *, spikes:
     return c_engine(part) if name == "c" else noc_engine(part)
 
 
-def _compare_source(net: Net, source: Net, samples: Samples) -> None:
-    """The real-valued source beside the compiled net: agreement of answers, and accuracy where labels are known."""
-    if source.input.type != net.input.type:
-        fact = f"takes {source.input.type}, the compiled net {net.input.type}: is it the same model?"
-        raise TtfsError.one(codes.INPUT, fact, subject="--model")
-    check_input(source, samples.x)
-    floats, compiled = list[Array](), list[Array]()
+def _compare_source(net: Net, source: Net, samples: Samples, folder: Path) -> None:
+    """The real-valued source beside the compiled net: answers, accuracy where labels are known, errors by layer."""
+    recorded = options_of(folder).get("ranges")
+    ranges = cast("dict[str, float]", recorded) if isinstance(recorded, dict) else {}
     with progress("source model", len(samples)) as advance:
-        for a, b in zip(run_batches(source, samples.x), run_batches(net, samples.x), strict=True):
-            floats.append(a.labels)
-            compiled.append(b.labels)
-            advance(len(a.labels))
-    left, right = np.concatenate(floats), np.concatenate(compiled)
-    same = _percent(int((left == right).sum()), len(left))
-    print(f"source model (real-valued){_accuracy(left, samples)}; same answer on {same}")
+        comparison = compare(net, source, samples.x, samples.y, ranges=ranges, advance=advance)
+    for line in comparison.lines():
+        print(line)
 
 
 def _accuracy(labels: Array, samples: Samples) -> str:

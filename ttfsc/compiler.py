@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ttfsc import __version__
+from ttfsc.accuracy import ranges_of
 from ttfsc.backends import report as reporting
 from ttfsc.hardware import Chip, load_chip
 from ttfsc.inputs import Samples, random_samples
@@ -108,7 +109,13 @@ def compile_net(
     chip = load_chip(options.arch) if options.needs_chip else None
     pipeline = Pipeline.parse(options.pipeline or _default(options))
     say(f"pipeline: {pipeline}")
-    net = pipeline.run(net, Context(calibration=calibration, chip=chip))
+    steps, ranges = [net], dict[str, float]()
+
+    def after(_: str, result: Net, __: float) -> None:
+        ranges.update(ranges_of(steps[-1], result))
+        steps[:] = [result]
+
+    net = pipeline.run(net, Context(calibration=calibration, chip=chip), after=after)
     check_stage(net, "mapped" if options.needs_chip else "quantized")
     judges = samples if samples is not None else random_samples(net, _KNOWN_ANSWERS, options.seed)
 
@@ -143,7 +150,7 @@ def compile_net(
             provenance=reporting.Provenance("ttfsc", __version__, options={k: str(v) for k, v in shown.items()}),
         )  # fmt: skip
         files |= _below("report", reporting.emit(report))
-    return Compiled(net, chip, files, shown, verification, report)
+    return Compiled(net, chip, files, {**shown, "ranges": ranges}, verification, report)
 
 
 def verify_files(
@@ -159,7 +166,7 @@ def verify_files(
     """Compare interpreter, compiled C and mapped cores on the judges; what cannot be compared is listed, and why.
 
     meter: counts spikes on the way, since every input passes through the interpreter anyhow.
-    exported: compare onnxruntime too where ONNX was no target; a net that has no exact ONNX form is then a check not run.
+    exported: compare onnxruntime too where ONNX was no target; a net without an exact ONNX form is a check not run.
     """
     engines, not_run = dict[str, tuple[Engine, int]](), dict[str, str]()
     makers: dict[str, tuple[str, Callable[[dict[str, bytes]], Engine], int]] = {

@@ -1,12 +1,14 @@
 """X.npz: `x` [N, *input shape] and, where accuracy is wanted, `y` [N]. Checked before anything runs on it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ttfsc.ir import Array, Const, Fault, Loc, Net, TtfsError, check_input, codes, load_npz, show_shape
+from ttfsc.ir import Array, Const, Fault, Input, Loc, Net, TtfsError, check_input, codes, load_npz, show_shape
 
 MAX_BYTES = 8 << 30
 
@@ -29,10 +31,15 @@ class Samples:
 
 
 def load_samples(path: Path, net: Net) -> Samples:
-    """Read and check X.npz against the net's input. Raises TtfsError with everything that is wrong.
+    """Read and check X.npz against the net's input: see `read_samples`."""
+    return read_samples(path, net.input, net.answer.type.shape[0], partial(check_input, net))
+
+
+def read_samples(path: Path, taken: Input, classes: int, check: Callable[[Array], None]) -> Samples:
+    """Read X.npz for an input of this kind and labels 0..classes - 1. Raises TtfsError with everything that is wrong.
 
     Integers are taken as they are. Real values are the source model's: they are divided by the input's `scale` and
-    rounded to its grid.
+    rounded to its grid. check: raises TtfsError unless the integers fit.
     """
     loc = Loc(str(path))
     pool = load_npz(path, max_bytes=MAX_BYTES)
@@ -48,14 +55,13 @@ def load_samples(path: Path, net: Net) -> Samples:
         elif x is not None and x.ndim and len(x) != len(y):
             faults.append(Fault(codes.INPUT, loc, "", f"x has {len(x)} samples, y has {len(y)} labels"))
         labels = y.astype(np.int64) if y.dtype.kind in "iu" else None
-        classes = net.answer.type.shape[0]
         if labels is not None and labels.size and (labels.min() < 0 or labels.max() >= classes):
             fact = f"y reaches from {labels.min()} to {labels.max()}, the net knows classes 0..{classes - 1}"
             faults.append(Fault(codes.INPUT, loc, "", fact))
     if x is not None:
         try:
-            x, rounded = on_grid(x, net)
-            check_input(net, x)
+            x, rounded = on_grid(x, taken)
+            check(x)
         except TtfsError as e:
             faults += [Fault(f.code, loc, f.subject, f.fact) for f in e.faults]
     if faults:
@@ -64,15 +70,15 @@ def load_samples(path: Path, net: Net) -> Samples:
     return Samples(x, labels, path.name, rounded)
 
 
-def on_grid(x: Array, net: Net) -> tuple[Array, float]:
-    """x as integers of the net's input, and the largest change this made in source units."""
+def on_grid(x: Array, taken: Input) -> tuple[Array, float]:
+    """x as integers of the input, and the largest change this made in source units."""
     if x.dtype.kind != "f":
         return x, 0.0
     if not np.isfinite(x).all():
-        raise TtfsError.one(codes.INPUT, "x holds NaN or infinity", subject=f"input %{net.input.name}")
-    scaled = x.astype(np.float64) / net.input.scale
+        raise TtfsError.one(codes.INPUT, "x holds NaN or infinity", subject=f"input %{taken.name}")
+    scaled = x.astype(np.float64) / taken.scale
     whole = np.rint(scaled)
-    change = float(np.abs(whole - scaled).max(initial=0)) * net.input.scale
+    change = float(np.abs(whole - scaled).max(initial=0)) * taken.scale
     return whole.clip(-(2**31), 2**31 - 1).astype(np.int32), change
 
 

@@ -178,7 +178,7 @@ def valid(table: Table) -> bool:
 def test_no_document_crashes_the_reader_and_both_validators_agree(data: st.DataObject) -> None:
     table = deepcopy(document())
     for _ in range(data.draw(st.integers(1, 2))):
-        spot = data.draw(st.sampled_from([s for s in _spots(table) if s[0] != "sha256"]))
+        spot = data.draw(st.sampled_from([s for s in _spots(table) if "sha256" not in s]))
         at: Any = table
         for key in spot[:-1]:
             at = at[key]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,12 +12,13 @@ import pytest
 
 from tests.onnx_export.onnx_nets import Maker, assert_equal
 from tests.strategies import inputs_for
-from ttfsc.backends.onnx import FILE, OPSET, SPIKES, emit
+from ttfsc.backends.onnx import FILE, OPSET, RANGE, SPIKES, emit
 from ttfsc.backends.onnx.engine import OnnxEngine
 from ttfsc.ir import (
     OPEN,
     Add,
     Analog,
+    Array,
     Builder,
     Conv2d,
     Decode,
@@ -34,6 +36,8 @@ from ttfsc.ir import (
     save,
 )  # fmt: skip
 
+check: Any = onnx.checker.check_model  # its types name an open os.PathLike
+
 
 def small(first: str = "c", *, ticks: int = 8) -> Net:
     """conv, fire, dense, membrane."""
@@ -49,7 +53,7 @@ def small(first: str = "c", *, ticks: int = 8) -> Net:
 
 def model_of(net: Net, *, spikes: bool = False) -> onnx.ModelProto:
     model = onnx.load_model_from_string(emit(net, spikes=spikes)[FILE])
-    onnx.checker.check_model(model, full_check=True)
+    check(model, full_check=True)
     return model
 
 
@@ -63,7 +67,8 @@ def test_form() -> None:
     assert entry.shape.dim[0].dim_param == "N" and [d.dim_value for d in entry.shape.dim[1:]] == [1, 6, 6]
     weights = [t for t in model.graph.initializer if t.name.endswith(".w")]
     assert len(weights) == 2 and all(t.data_type == onnx.TensorProto.INT8 for t in weights)
-    assert json.loads(model.metadata_props[0].value) == [["c", "c", 8]] and model.metadata_props[0].key == SPIKES
+    facts = {p.key: json.loads(p.value) for p in model.metadata_props}
+    assert facts == {RANGE: [0, 255], SPIKES: [["c", "c", 8]]}
 
 
 def test_spikes_as_outputs() -> None:
@@ -113,6 +118,23 @@ def test_any_number_of_inputs() -> None:
     assert whole.spikes == {} and len(whole.labels) == 37
 
 
+@pytest.mark.parametrize(
+    ("x", "fact"),
+    [
+        (np.full((2, 1, 6, 6), 256), "x reaches from 256 to 256, declared are 0..255"),
+        (np.full((2, 1, 6, 6), -1), "x reaches from -1 to -1"),
+        (np.zeros((2, 1, 6, 5), np.uint8), "x is 2x1x6x5, must be N x 1x6x6"),
+        (np.zeros((0, 1, 6, 6), np.uint8), "x holds no samples"),
+        (np.zeros((2, 1, 6, 6), np.float32), "x is float32, must be integers"),
+    ],
+    ids=["above", "below", "shape", "none", "real"],
+)
+def test_wrong_inputs(x: Array, fact: str) -> None:
+    with pytest.raises(TtfsError) as e:
+        OnnxEngine(emit(small())).run(x)
+    assert [f.code for f in e.value.faults] == [codes.INPUT] and fact in str(e.value)
+
+
 def test_threads_change_nothing() -> None:
     net = small()
     x = inputs_for(net, 0, 20)
@@ -124,7 +146,8 @@ def test_threads_change_nothing() -> None:
 def test_same_bytes_in_any_process(tmp_path: Path) -> None:
     save(small(), tmp_path / "n.ttfs")
     script = (
-        "import sys, hashlib; from pathlib import Path; from ttfsc.ir import load; from ttfsc.backends.onnx import emit;"
+        "import sys, hashlib; from pathlib import Path; from ttfsc.ir import load;"
+        "from ttfsc.backends.onnx import emit;"
         "print(hashlib.sha256(emit(load(Path(sys.argv[1])))['model.onnx']).hexdigest())"
     )
     found = {
@@ -213,10 +236,10 @@ def test_long_windows_on_a_line() -> None:
     assert_equal(net, inputs_for(net, 1, 200))
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"\x08\x08", b"nonsense", emit(small())[FILE][:-200]], ids=["empty", "bare", "text", "cut"]
-)
-def test_damaged_files(damage: bytes) -> None:
+@pytest.mark.parametrize("kind", ["empty", "bare", "text", "cut"])
+def test_damaged_files(kind: str) -> None:
+    whole = emit(small())[FILE]
+    damage = {"empty": b"", "bare": b"\x08\x08", "text": b"nonsense", "cut": whole[:-200]}[kind]
     with pytest.raises(TtfsError) as e:
         OnnxEngine({FILE: damage})
     assert [f.code for f in e.value.faults] == [codes.DAMAGED] and "is not a model that ttfsc exported" in str(e.value)

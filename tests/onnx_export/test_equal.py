@@ -16,6 +16,7 @@ from ttfsc.backends.onnx import FILE, emit
 from ttfsc.backends.onnx.synapses import EXACT, parts_of
 from ttfsc.ir import OPEN, Analog, Conv2d, Decode, Encode, Flatten, Net, Ref, Spikes, bounds_of, run
 
+check: Any = onnx.checker.check_model  # its types name an open os.PathLike
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
@@ -31,7 +32,7 @@ def test_a_second_runtime_agrees(net: Net, seed: int) -> None:
     """The ONNX project's own evaluator, in numpy: another order of addition, no graph optimiser, the same integers."""
     x = inputs_for(net, seed, 3)
     model = onnx.load_model_from_string(emit(net, spikes=True)[FILE])
-    onnx.checker.check_model(model, full_check=True)
+    check(model, full_check=True)
     kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
     evaluator: Any = ReferenceEvaluator(model)
     found = dict(zip([o.name for o in model.graph.output], evaluator.run(None, {"in": x.astype(kind)}), strict=True))
@@ -117,10 +118,8 @@ def test_falling_tables_at_their_edges(kernel: str, per: str) -> None:
     m = Maker(Analog((1, 4, 5), 0, 255), ticks=ticks)
     m.b.add(Encode(name="e", type=OPEN, x=Ref("in")))
     m.here = "e"
-    c = Conv2d(
-        name="c", type=OPEN, pad=(1, 1, 1, 1), kernel=kernel, **m.weights("c", rng.integers(-8, 8, (3, 1, 3, 3)))
-    )
-    m.b.add(c)
+    more: dict[str, Any] = {"kernel": kernel, **m.weights("c", rng.integers(-8, 8, (3, 1, 3, 3)))}
+    m.b.add(Conv2d(name="c", type=OPEN, pad=(1, 1, 1, 1), **more))
     lead = {"layer": (1,), "channel": (3,), "neuron": shape}[per]
     n = np.arange(ticks)
     theta = np.ceil(rng.uniform(3, 9, (*lead, 1)) * (ticks - n) - rng.uniform(-30, 30, (*lead, 1)))
@@ -138,8 +137,8 @@ def test_falling_tables_at_their_edges(kernel: str, per: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 6), st.integers(1, 4), st.sampled_from([1, 255, 65535, 131000]),
-    st.booleans(),
+    st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 6), st.integers(1, 4),
+    st.sampled_from([1, 255, 65535, 131000]), st.booleans(),
 )  # fmt: skip
 def test_parts_add_up_and_stay_small(seed: int, out: int, cin: int, k: int, largest: int, grouped: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -1,15 +1,15 @@
 """Straight threshold tables: what is claimed to be one, is one, for every membrane in its bounds."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttfsc.backends.onnx.lines import Ints, Line, grid_line, holds_exactly, middle_line, rises_exactly, room_of
 
-Tables = st.tuples(
-    st.integers(2, 12), st.integers(1, 4), st.integers(0, 2**32 - 1), st.sampled_from(["line", "any", "cut"])
-)
+KINDS = st.sampled_from(["line", "any", "cut"])
+TABLES = st.tuples(st.integers(2, 12), st.integers(1, 4), st.integers(0, 2**32 - 1), KINDS)
 
 
 def table(ticks: int, channels: int, seed: int, kind: str) -> tuple[Ints, Ints, Ints]:
@@ -17,9 +17,8 @@ def table(ticks: int, channels: int, seed: int, kind: str) -> tuple[Ints, Ints, 
     rng = np.random.default_rng(seed)
     least = -rng.integers(0, 200, (channels, 1))
     most = rng.integers(0, 200, (channels, 1))
-    theta = np.ceil(
-        rng.uniform(0.2, 30, (channels, 1)) * (ticks - np.arange(ticks)) - rng.uniform(-90, 90, (channels, 1))
-    )
+    rate, bias = rng.uniform(0.2, 30, (channels, 1)), rng.uniform(-90, 90, (channels, 1))
+    theta = np.ceil(rate * (ticks - np.arange(ticks)) - bias)
     if kind == "any":
         theta = rng.integers(-250, 250, (channels, ticks)).astype(np.float64)
     if kind == "cut":
@@ -28,7 +27,7 @@ def table(ticks: int, channels: int, seed: int, kind: str) -> tuple[Ints, Ints, 
 
 
 @settings(max_examples=150, deadline=None)
-@given(Tables)
+@given(TABLES)
 def test_settled(drawn: tuple[int, int, int, str]) -> None:
     theta, least, most = table(*drawn)
     theta = np.minimum.accumulate(theta, axis=-1)
@@ -41,7 +40,7 @@ def test_settled(drawn: tuple[int, int, int, str]) -> None:
     if not holds_exactly(offset, slope, theta, least, most, np.float32):
         return
     for c in range(len(theta)):
-        v = np.arange(least[c, 0], most[c, 0] + 1)
+        v: Ints = np.arange(least[c, 0], most[c, 0] + 1, dtype=np.int64)
         got = np.clip(np.floor((v.astype(np.float32) - np.float32(offset[c])) / np.float32(slope[c])), 0, ticks)
         np.testing.assert_array_equal(got, (v[:, None] >= theta[c]).sum(1))
 
@@ -64,7 +63,7 @@ def test_a_wrong_line_is_not_exact() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(Tables)
+@given(TABLES)
 def test_rising(drawn: tuple[int, int, int, str]) -> None:
     """First tick with S + W n >= theta[n], over all S and W of a small range."""
     theta, least, most = table(*drawn)
@@ -74,17 +73,16 @@ def test_rising(drawn: tuple[int, int, int, str]) -> None:
         assert drawn[3] == "any"
         return
     s, w = np.meshgrid(np.arange(-200, 201, 3), np.arange(-40, 41))
-    n = np.arange(ticks)
-    v = s[..., None] + w[..., None] * n
+    n: Ints = np.arange(ticks, dtype=np.int64)
+    v: Ints = s[..., None] + w[..., None] * n
     assert rises_exactly(line, ticks, 200, 40 + float(line.slope.max()), 24) or line.scale > 8
     for c in range(len(theta)):
-        inside = ((v >= least[c, 0]) & (v <= most[c, 0])).all(-1)
-        hit = v[inside] >= theta[c]
-        want = np.where(hit.any(-1), hit.argmax(-1), ticks)
+        inside: npt.NDArray[np.bool_] = ((v >= least[c, 0]) & (v <= most[c, 0])).all(-1)
+        hit: npt.NDArray[np.bool_] = v[inside] >= theta[c]
+        want: Ints = np.where(hit.any(-1), hit.argmax(-1), ticks)
         gap = np.float32(line.start[c]) - s[inside].astype(np.float32)
-        rate = np.maximum(
-            w[inside].astype(np.float32) + np.float32(line.slope[c]), np.float32(2.0**-line.scale / (2 * ticks))
-        )
+        never = np.float32(2.0**-line.scale / (2 * ticks))
+        rate = np.maximum(w[inside].astype(np.float32) + np.float32(line.slope[c]), never)
         np.testing.assert_array_equal(np.clip(np.ceil(gap / rate), 0, ticks), want)
 
 

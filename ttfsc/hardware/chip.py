@@ -72,6 +72,8 @@ class Chip:
     link_cycles: Figure | None = field(default=None, metadata=_in("cycles", whole=True))
     buffer_packets: Figure | None = field(default=None, metadata=_in("packets", whole=True))  # per input of a router
 
+    dead: tuple[tuple[int, int], ...] = ()  # places x, y whose core does not work; their routers do
+
     @property
     def figures(self) -> dict[str, Figure | None]:
         """Every figure by its key, in order of declaration; None = not modelled."""
@@ -85,8 +87,10 @@ class Chip:
         return int(self.mesh_width), int(self.mesh_height)
 
     def mesh_for(self, cores: int) -> tuple[int, int]:
-        """The chip's mesh, or the smallest square that holds this many cores."""
+        """The chip's mesh, or the smallest square that holds this many cores beside the dead ones."""
         side = math.isqrt(max(cores, 1) - 1) + 1
+        while side * side - sum(x < side and y < side for x, y in self.dead) < cores:
+            side += 1
         return self.mesh or (side, side)
 
 
@@ -148,6 +152,8 @@ def _facts(table: dict[str, Any], values: dict[str, Any]) -> Iterator[tuple[str,
             yield key, f"{value!r}: letters, digits, '-', '_' and '.' only, it appears in the text form"
         if key == "delivery" and value not in DELIVERIES:
             yield key, f"{value!r} must be {' or '.join(DELIVERIES)}"
+    if "dead" in table:
+        yield from _dead_facts(table["dead"], values)
     for f in fields(Chip):
         if not f.metadata:
             continue
@@ -157,6 +163,16 @@ def _facts(table: dict[str, Any], values: dict[str, Any]) -> Iterator[tuple[str,
             yield f.name, 'missing: write [neurons_per_core] with value, unit = "neurons" and source'
     if ("mesh_width" in table) != ("mesh_height" in table):
         yield "mesh_width", "mesh_width and mesh_height go together: give both, or neither for a mesh that grows"
+
+
+def _dead_facts(given: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    pairs = cast(list[Any], given) if isinstance(given, list) else [None]
+    for pair in pairs:
+        place = cast(list[Any], pair) if isinstance(pair, list) else []
+        if len(place) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**20 for n in place):
+            yield "dead", f"{given!r} must be places of cores: dead = [[x, y], ...]"
+            return
+    values["dead"] = tuple((x, y) for x, y in pairs)
 
 
 def _figure_facts(key: str, given: Any, unit: str, whole: bool, values: dict[str, Any]) -> Iterator[tuple[str, str]]:

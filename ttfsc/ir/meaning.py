@@ -51,6 +51,7 @@ from ttfsc.ir.values import (
 _EXACT = 2**47  # sums below this are exact in float64, and in int64 even times a Q0.15 leak
 NEVER = -1  # a tick that is none, where ticks are handed out
 Progress = Callable[[int], None]
+Instead = Callable[[str, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,19 @@ def run(
     )
 
 
-def run_batches(net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256) -> Iterator[Result]:
-    """`run`, a batch at a time: whole test sets need not fit in memory with all their spikes."""
+def run_batches(
+    net: Net, x: Array, *, keep: Collection[str] | None = None, batch: int = 256, instead: Instead | None = None
+) -> Iterator[Result]:
+    """`run`, a batch at a time: whole test sets need not fit in memory with all their spikes.
+
+    instead: called with every firing layer's name and values; what it returns is what the layer's readers see. The
+    result still holds what the layer itself did: so one layer's own error can be told from what it inherits.
+    """
     check_input(net, x)
     x = x.view(np.uint8) if x.dtype.kind == "b" else x
     meaning = _Meaning(net)
     for i in range(0, len(x), batch):
-        yield meaning(x[i : i + batch], keep)
+        yield meaning(x[i : i + batch], keep, instead)
 
 
 def check_input(net: Net, x: Array) -> None:
@@ -148,19 +155,22 @@ class _Meaning:
         self.net, self.integer = net, is_integer(net)
         self.bounds = bounds_of(net) if self.integer else dict[str, Bounds]()
 
-    def __call__(self, x: Array, keep: Collection[str] | None) -> Result:
+    def __call__(self, x: Array, keep: Collection[str] | None, instead: Instead | None = None) -> Result:
         values = dict[str, Value]()
         spikes = dict[str, Array]()
         left = {name: len(users) for name, users in self.net.users.items()}
         labels, scores = np.zeros(len(x), np.int64), np.zeros((len(x), 0))
         for op in self.net.ops:
             if isinstance(op, Decode):
-                labels, scores = self.decode(op, values)
+                labels, scores = self.decode(op, values, whole=self.integer and instead is None)
                 continue
             values[op.name] = value = self.evaluate(op, x, values)
-            if isinstance(op, Fire | Encode) and (keep is None or op.name in keep):
+            if isinstance(op, Fire | Encode):
                 assert isinstance(value, np.ndarray)
-                spikes[op.name] = value
+                if keep is None or op.name in keep:
+                    spikes[op.name] = value
+                if instead is not None:
+                    values[op.name] = instead(op.name, value)
             for ref in dict.fromkeys(op.operands()):  # an add may read one value twice
                 left[ref] -= 1
                 if not left[ref]:
@@ -319,13 +329,13 @@ class _Meaning:
             crossing = np.where(rate > 0, (value.s + value.w) / np.where(rate > 0, rate, 1), 0)
         return np.where(value.s >= theta, np.float32(1), np.clip(crossing, 0, 1)).astype(np.float32)
 
-    def decode(self, op: Decode, values: dict[str, Value]) -> tuple[npt.NDArray[np.int64], Array]:
+    def decode(self, op: Decode, values: dict[str, Value], *, whole: bool) -> tuple[npt.NDArray[np.int64], Array]:
         t = op.type
         assert isinstance(t, Scores)
         first = values[op.xs[0]]
         if op.rule == "membrane":
             scores = last(first, t.ticks if self.integer else 1)
-            return scores.argmax(1), scores.astype(np.int64) if self.integer else scores
+            return scores.argmax(1), scores.astype(np.int64) if whole else scores
         x = as_array(first)
         if op.rule == "weighted":
             assert op.table is not None

@@ -274,7 +274,8 @@ def _route(reader: _Reader, tree: Node, loc: Loc) -> None:
     _inside(reader, 2, "a route")
     number, box, *rest = tree.children
     attrs = [(_text(a.children[0]), _text(a.children[1])) for a in rest if isinstance(a, Tree)]
-    if [key for key, _ in attrs] not in ([], ["pool"]) or not all(re.fullmatch(r"\d{1,6}x\d{1,6}", v) for _, v in attrs):
+    sized = all(re.fullmatch(r"\d{1,6}x\d{1,6}", text) for _, text in attrs)
+    if [key for key, _ in attrs] not in ([], ["pool"]) or not sized:
         raise _BadLineError("a route looks like `route 0 %c1[0:8, 0:4, 0:4] pool=2x2 -> 1 2`, pool where it has one")
     height, width = _sizes(attrs[0][1]) if attrs else (1, 1)
     to = tuple(_int(_text(t)) for t in rest if isinstance(t, Token))

@@ -2,9 +2,9 @@
 
 A max pool whose windows do not overlap keeps the earliest spike of each; whoever sends the others sends them for
 nothing. Where *every* reader of a layer stands behind such a pool, a route may carry it (`Route.pool`), and the core
-sends one packet for a group instead of up to four of a 2x2 pool. A group that lies on several cores is pooled in parts:
-each core sends the earliest spike of its own part, and the reader's pool keeps the earliest of those. So it is exact for
-any partition.
+sends one packet for a group instead of up to four of a 2x2 pool. A group that lies on several cores is pooled in
+parts: each core sends the earliest spike of its own part, and the reader's pool keeps the earliest of those. So it is
+exact for any partition.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,9 +36,10 @@ def pool_of(layer: str, layers: Iterable[Layer]) -> Pool:
 
 
 def first_of_groups(x: Array, box: Box, pool: Pool) -> Array:
-    """x [N, *sides of the box] (values, 0 = no spike) with only the earliest spike of every group left, ties to the first
-    in raster order. Groups lie at multiples of `pool` on the layer's grid, not of the box.
-    """  # fmt: skip
+    """x [N, *sides of the box] (values, 0 = no spike) with only the earliest spike of every group left.
+
+    Ties go to the first in raster order. Groups lie at multiples of `pool` on the layer's grid, not of the box.
+    """
     if pool == EVERY:
         return x
     n, c, height, width = x.shape
@@ -68,8 +69,8 @@ def sent_spikes(net: Net, layer: Layer, x: Array) -> Array:
 def sent_rates(net: Net, rates: Mapping[str, float | npt.NDArray[np.floating]]) -> dict[str, Floats]:
     """By layer the packets that each neuron sends, expected, [C, H, W], from spikes per frame (a number or a map).
 
-    A pooled group of independent neurons sends 1 - prod(1 - r), shared among its neurons in proportion to r. Real spikes
-    are correlated: where spikes were measured, count those (`sent_spikes`).
+    A pooled group of independent neurons sends 1 - prod(1 - r), shared among its neurons in proportion to r. Real
+    spikes are correlated: where spikes were measured, count those (`sent_spikes`).
     """
     found = dict[str, Floats]()
     for layer in layers_of(net):

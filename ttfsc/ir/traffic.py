@@ -35,8 +35,8 @@ def traffic(net: Net) -> dict[str, Traffic]:
     """By name of every layer that owns neurons, in order; zero maps for neurons whose spikes go nowhere.
 
     The net must carry a map with routes. Whatever the net's own delivery is, both kinds are counted. A spike count map
-    of `run` has the layer's shape, flat where a flatten follows: `spikes.reshape(len(x), *map.shape)`. Where routes pool
-    at the source, not every spike is sent: see `sent_spikes` and `sent_rates`.
+    of `run` has the layer's shape, flat where a flatten follows: `spikes.reshape(len(x), *map.shape)`. Where routes
+    pool at the source, not every spike is sent: see `sent_spikes` and `sent_rates`.
     """
     assert net.mapped is not None, "traffic of a net without a map: run partition, place, route"
     places = _places(net.mapped)
@@ -80,8 +80,9 @@ class LinkLoads:
 def link_loads(net: Net, spikes: Mapping[str, npt.NDArray[np.number]], *, delivery: str = "") -> LinkLoads:
     """Load of every link of the mesh for these counts of sent spikes.
 
-    spikes: per layer a map of counts or rates on its grid [C, H, W] (or flat, channel-major), of the spikes that are sent
-    (`sent_spikes`, `sent_rates`); layers that are missing send nothing. delivery: multicast or unicast; the net's own by default.
+    spikes: per layer a map of counts or rates on its grid [C, H, W] (or flat, channel-major), of the spikes that are
+    sent (`sent_spikes`, `sent_rates`); layers that are missing send nothing. delivery: multicast or unicast; the net's
+    own by default.
     """
     assert net.mapped is not None, "link loads of a net without a map: run partition, place, route"
     places, grids = _places(net.mapped), {layer.name: layer.grid for layer in layers_of(net)}

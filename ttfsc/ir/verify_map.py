@@ -87,8 +87,10 @@ def _routes(mapped: Mapped, layers: dict[str, Layer]) -> Facts:
 
 def _pool_fact(route: Route, pool: Pool) -> str:
     """Why the source may not pool like this."""
-    want = f"a max pool of {show_shape(pool)}" if pool != EVERY else "no one max pool of windows side by side"
-    return f"{route.source} is pooled by {show_shape(route.pool)}, but all its readers stand behind {want}"
+    here = f"{route.source} is pooled by {show_shape(route.pool)}, but"
+    if pool == EVERY:
+        return f"{here} its readers do not all stand behind one max pool of windows side by side"
+    return f"{here} all its readers stand behind a max pool of {show_shape(pool)}"
 
 
 def _route(route: Route, cores: dict[int, Core], layers: dict[str, Layer]) -> Iterator[str]:

@@ -2,27 +2,112 @@
 
     core 17 at 17,0 ...   =>   core 17 at 0,1 ...
 
-`row-major`: in the order of their numbers, x fastest. Routes name cores, not places, so they stay valid.
+`row-major`: in the order of their numbers, x fastest. `hilbert`: along a space-filling curve, ordered by where in the
+image their neurons look. `anneal`: from there (start=hilbert) or from where they stand (start=current, the warm start
+of a net that was placed before), swapping cores for what `objective` counts:
+
+    multicast   packets x links of their tree                    unicast   packets x links to every destination
+    busiest     packets on the most loaded link                  latency   packets x links to their farthest destination
+
+Packets come from a rate for all neurons (`rate`) or from spikes measured on sample inputs (rates=measured, --calib).
+Routes name cores, not places, so they stay valid.
 """
 
+import logging
+import re
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
-from ttfsc.ir import Fault, Loc, Mapped, Net, TtfsError, codes
+from ttfsc.hardware import Chip
+from ttfsc.ir import (
+    Array,
+    Core,
+    Fault,
+    Grid,
+    Layer,
+    Loc,
+    Mapped,
+    Net,
+    Place,
+    TtfsError,
+    codes,
+    is_integer,
+    layers_of,
+    show_shape,
+)
+from ttfsc.passes.curve import curve
+from ttfsc.passes.flow import Flow, flow_of, measured_rates
+from ttfsc.passes.search import Board, Search, annealed, need_numba
 
-SCHEMES = ("row-major",)
+log = logging.getLogger(__name__)
+_GRAIN = 64  # the image is ordered along a curve over this many rows and columns
 
 
-def place(net: Net, *, scheme: str = "row-major") -> Net:
-    """The partitioned net with a place for every core. Raises TtfsError: unknown scheme, no map, mesh too small."""
-    if scheme not in SCHEMES:
-        raise TtfsError.one(codes.OPTION, f"scheme={scheme} must be {' or '.join(SCHEMES)}", subject="place")
+def place(
+    net: Net,
+    *,
+    scheme: Literal["row-major", "hilbert", "anneal"] = "row-major",
+    objective: Literal["multicast", "unicast", "busiest", "latency"] = "multicast",
+    seed: int = 0,
+    restarts: int = 4,
+    moves: int = 0,
+    seconds: float = 0.0,
+    start: Literal["hilbert", "current"] = "hilbert",
+    rates: Literal["uniform", "measured"] = "uniform",
+    rate: float = 0.256,
+    pool: Literal["target", "source"] = "target",
+    pinned: str = "",
+    closed: str = "",
+    threads: int = 0,
+    calibration: Array | None = None,
+    chip: Chip | None = None,
+) -> Net:
+    """The partitioned net with a place for every core.
+
+    moves: proposals of one restart, 0 = in proportion to the cores. seconds: for all restarts together instead; what
+    comes out then depends on the machine. pool: as `route` will be told. pinned: cores that stay, `17@3:4 18@4:4`;
+    closed: places for no core, `0:0 5:6`, beside the dead ones of the chip. threads: 0 = all processors, the result
+    does not depend on it.
+    Raises TtfsError: options out of range (OPTION), no map (STAGE), mesh too small (CAPACITY), rates=measured without
+    sample inputs (CALIBRATION), scheme=anneal without numba (TOOL).
+    """
     mapped = map_of(net)
-    width, height = mapped.mesh
-    if len(mapped.cores) > width * height:
-        fact = f"{len(mapped.cores)} cores do not fit the {width}x{height} mesh: run partition for a larger chip"
-        raise TtfsError.one(codes.CAPACITY, fact, subject=f"net @{net.name}")
-    cores = tuple(replace(core, place=(i % width, i // width)) for i, core in enumerate(mapped.cores))
-    return net.with_map(replace(mapped, placement=scheme, cores=cores))
+    faults = list(_option_faults(scheme, restarts, moves, seconds, rate, threads))
+    fixed = dict(_pins(pinned, mapped, faults))
+    shut = frozenset((*_places("closed", closed, faults), *(chip.dead if chip is not None else ())))
+    if rates == "measured" and calibration is None:
+        fact = "rates=measured needs sample inputs (--calib X.npz), or use rates=uniform"
+        faults.append(Fault(codes.CALIBRATION, Loc(net.name), "place", fact))
+    elif rates == "measured" and not is_integer(net):
+        fact = "rates=measured needs spikes: run quantize and prove-widths first, or use rates=uniform"
+        faults.append(Fault(codes.STAGE, Loc(net.name), "place", fact))
+    if faults:
+        raise TtfsError(faults)
+    mesh = _mesh(net, mapped, chip, shut, fixed)
+    if scheme == "anneal":
+        need_numba()
+    layers = layers_of(net)
+    order = mapped.cores if scheme == "row-major" else _by_image(layers, mapped.cores)
+    walk = _rows(mesh) if scheme == "row-major" else curve(*mesh)
+    if scheme == "anneal" and start == "current" and not _clash(mapped, mesh, shut, fixed):
+        standing = {core.id: core.place for core in mapped.cores} | fixed
+    else:
+        free = (p for p in walk if p not in shut and p not in fixed.values())
+        standing = {core.id: fixed[core.id] if core.id in fixed else next(free) for core in order}
+    places = tuple(standing[core.id] for core in mapped.cores)
+    if scheme == "anneal":
+        spikes = measured_rates(net, layers, calibration) if rates == "measured" and calibration is not None else None
+        flow = flow_of(
+            layers, mapped.cores, spikes or {x.name: rate for x in layers if x.fires}, pooled=pool == "source"
+        )
+        _tell(flow)
+        stay = frozenset(i for i, core in enumerate(mapped.cores) if core.id in fixed)
+        heat = 6.0 if start == "hilbert" else 0.5
+        search = Search(objective, seed, restarts, moves, seconds, heat, threads)
+        places = annealed(flow, Board(mesh, places, shut, stay), search)
+    cores = tuple(replace(core, place=p) for core, p in zip(mapped.cores, places, strict=True))
+    return net.with_map(replace(mapped, mesh=mesh, placement=scheme, cores=cores))
 
 
 def map_of(net: Net) -> Mapped:
@@ -31,3 +116,102 @@ def map_of(net: Net) -> Mapped:
         fact = "has no map section: run partition first"
         raise TtfsError([Fault(codes.STAGE, Loc(net.name), f"net @{net.name}", fact)])
     return net.mapped
+
+
+def _tell(flow: Flow) -> None:
+    packets, farther = float(flow.weight.sum()), flow.deliveries
+    log.info("place: %.0f packets per frame leave their core, to %.2f others each", packets, farther / max(packets, 1))
+
+
+def _option_faults(
+    scheme: str, restarts: int, moves: int, seconds: float, rate: float, threads: int
+) -> Iterator[Fault]:
+    facts = [
+        (scheme not in ("row-major", "hilbert", "anneal"), f"scheme={scheme} must be row-major, hilbert or anneal"),
+        (not 1 <= restarts <= 1000, f"restarts={restarts} must lie in 1..1000"),
+        (not 0 <= moves <= 10**12, f"moves={moves} must lie in 0..{10**12}; 0 = in proportion to the cores"),
+        (not 0 <= seconds <= 10**6, f"seconds={seconds:g} must lie in 0..{10**6}; 0 = no budget"),
+        (not 0 < rate <= 1, f"rate={rate:g} must be more than 0 and at most 1 spike per neuron and frame"),
+        (not 0 <= threads <= 1024, f"threads={threads} must lie in 0..1024; 0 = all processors"),
+    ]
+    return (Fault(codes.OPTION, Loc("pipeline"), "place", fact) for wrong, fact in facts if wrong)
+
+
+def _places(option: str, text: str, faults: list[Fault]) -> list[Place]:
+    """`0:0 5:6` as places."""
+    found = list[Place]()
+    for word in text.split():
+        match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", word)
+        if match is None:
+            fact = f"{option}={word} must be places x:y, separated by spaces"
+            faults.append(Fault(codes.OPTION, Loc("pipeline"), "place", fact))
+        else:
+            found.append((int(match[1]), int(match[2])))
+    return found
+
+
+def _pins(text: str, mapped: Mapped, faults: list[Fault]) -> Iterator[tuple[int, Place]]:
+    """`17@3:4` as core and place."""
+    ids, taken = {core.id for core in mapped.cores}, set[Place]()
+    for word in text.split():
+        match = re.fullmatch(r"(\d{1,9})@(\d{1,6}):(\d{1,6})", word)
+        place = (int(match[2]), int(match[3])) if match else (0, 0)
+        if match is None or int(match[1]) not in ids or place in taken:
+            fact = f"pinned={word} must be core@x:y with a core of the map and a place of its own"
+            faults.append(Fault(codes.OPTION, Loc("pipeline"), "place", fact))
+            continue
+        taken.add(place)
+        yield int(match[1]), place
+
+
+def _mesh(
+    net: Net, mapped: Mapped, chip: Chip | None, shut: frozenset[Place], fixed: dict[int, Place]
+) -> tuple[int, int]:
+    """The map's mesh, or a larger square where the chip's may grow and closed places leave too few."""
+    width, height = mapped.mesh
+    grows = chip is not None and chip.mesh is None
+    while grows and _room((width, height), shut) < len(mapped.cores):
+        width = height = max(width, height) + 1
+    faults = list[Fault]()
+    subject = f"net @{net.name}"
+    if _room((width, height), shut) < len(mapped.cores):
+        closed = f" less {len(shut)} closed places" if shut else ""
+        fact = (
+            f"{len(mapped.cores)} cores do not fit the {width}x{height} mesh{closed}: run partition for a larger chip"
+        )
+        faults.append(Fault(codes.CAPACITY, Loc(net.name), subject, fact))
+    for core, at in fixed.items():
+        if at in shut or at[0] >= width or at[1] >= height:
+            fact = f"pinned={core}@{at[0]}:{at[1]} is closed or outside of the {show_shape((width, height))} mesh"
+            faults.append(Fault(codes.OPTION, Loc("pipeline"), "place", fact))
+    if faults:
+        raise TtfsError(faults)
+    return width, height
+
+
+def _room(mesh: tuple[int, int], shut: frozenset[Place]) -> int:
+    return mesh[0] * mesh[1] - sum(x < mesh[0] and y < mesh[1] for x, y in shut)
+
+
+def _clash(mapped: Mapped, mesh: tuple[int, int], shut: frozenset[Place], fixed: dict[int, Place]) -> bool:
+    """Whether the cores cannot start from where they stand."""
+    standing = {core.id: core.place for core in mapped.cores} | fixed
+    places = set(standing.values())
+    outside = any(x >= mesh[0] or y >= mesh[1] for x, y in places)
+    return outside or len(places) < len(standing) or bool(places & shut)
+
+
+def _rows(mesh: tuple[int, int]) -> Iterator[Place]:
+    return ((i % mesh[0], i // mesh[0]) for i in range(mesh[0] * mesh[1]))
+
+
+def _by_image(layers: tuple[Layer, ...], cores: tuple[Core, ...]) -> list[Core]:
+    """In order of where in the image they look, then of their numbers; dense layers look at all of it."""
+    grids: dict[str, Grid] = {layer.name: layer.grid for layer in layers}
+    rank = {p: i for i, p in enumerate(curve(_GRAIN, _GRAIN))}
+
+    def where(core: Core) -> tuple[int, int]:
+        (_, (y0, y1), (x0, x1)), (_, height, width) = core.slices[0].box, grids[core.slices[0].layer]
+        return rank[(x0 + x1) * _GRAIN // (2 * width), (y0 + y1) * _GRAIN // (2 * height)], core.id
+
+    return sorted(cores, key=where)

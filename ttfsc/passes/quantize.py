@@ -12,19 +12,29 @@ Windowed layers: unit = step * in_unit, in_unit = the input's scale or 1/T; a re
 Streaming layers (kernel step, leak) are already on ticks: windows stay, a spike adds w once (in_unit = 1), and the real
 threshold Theta becomes ceil(Theta / unit) at every tick: V >= Theta and unit V' >= Theta agree up to the rounding of
 the weights. A `step` neuron's bias is absorbed into the table; a `leak` neuron's is rounded to integers, as it decays.
+
+What was not trained can be rounded with more care. `nearest`: thresholds half a tick lower make ticks round to the
+nearest level instead of down. `compensate`: weights are rounded so that sums stay (`ttfsc.passes.compensate`).
+`correct`: biases take over what rounding moved the mean membrane of sample inputs by. The last two need `calibration`.
 """
 
+import logging
 from dataclasses import replace
+
+import numpy as np
 
 from ttfsc.ir import (
     Analog,
     Array,
     Bounds,
+    Const,
     Conv2d,
+    Decode,
     Dense,
     Fault,
     Fire,
     Input,
+    Loc,
     Net,
     Op,
     TtfsError,
@@ -35,13 +45,16 @@ from ttfsc.ir import (
     is_integer,
 )  # fmt: skip
 from ttfsc.passes.calibrate import calibrate
+from ttfsc.passes.compensate import MAX_INPUTS, compensated
 from ttfsc.passes.grid import Branch, GridError, Rounded, joined
 from ttfsc.passes.ranges import Method, option_faults
-from ttfsc.passes.rewrite import Pool, Reals, SynapseOp, reals, retyped, source_of, synapses_into
+from ttfsc.passes.rewrite import Pool, Reals, SynapseOp, free_name, reals, retyped, source_of, synapses_into
 from ttfsc.passes.sums import Sum, sums_of
-from ttfsc.passes.thresholds import Ints, constants_of, shrunk, small_ints, table_of, whole_constants
+from ttfsc.passes.thresholds import Ints, constants_of, real_constants, shrunk, small_ints, table_of, whole_constants
+from ttfsc.passes.twin import Twin, followable, moments
 from ttfsc.passes.windows import Windows
 
+log = logging.getLogger(__name__)
 DEFAULT_BITS = 4
 
 
@@ -53,6 +66,8 @@ def quantize(
     method: Method = "mse",
     percentile: float = 99.9,
     nearest: bool = False,
+    compensate: bool = False,
+    correct: bool = False,
     calibration: Array | None = None,
 ) -> Net:
     """The integer net.
@@ -65,7 +80,9 @@ def quantize(
         percentile: for method=percentile.
         nearest: layers of `hold` synapses that were not trained for their ticks round S / Theta to the nearest tick,
             not down: thresholds half a tick lower, half the error. Trained layers stay as trained.
-        calibration: x [N, *input shape], for missing ranges only.
+        compensate: round weights that have no grid so that the sums of sample inputs stay (kernel hold).
+        correct: biases of layers without a grid make up for the mean error on sample inputs (kernel hold).
+        calibration: x [N, *input shape], for missing ranges, compensate and correct.
 
     Raises:
         TtfsError: TTFS016 for bad options and for bits or ticks other than a layer was trained with; TTFS003 for
@@ -78,7 +95,17 @@ def quantize(
     if is_integer(net):
         return net
     ranged = calibrate(net, method=method, percentile=percentile, ticks=ticks, nearest=nearest, calibration=calibration)
-    return _Work(check_stage(ranged, "canonical"), bits, ticks, nearest=nearest).integer(method, percentile)
+    work = _Work(check_stage(ranged, "canonical"), bits, ticks, nearest=nearest)
+    work.choose(method, percentile)
+    if compensate or correct:
+        if calibration is None:
+            fact = "compensate and correct need sample inputs: give some (--calib X.npz, or calibration=x)"
+            raise TtfsError.one(codes.CALIBRATION, fact, loc=Loc("quantize"))
+        if followable(work.net):
+            work.refine(calibration, compensate=compensate, correct=correct)
+        else:
+            log.info("compensate and correct are for windowed nets of kernel hold; this one is left as it is")
+    return work.integer()
 
 
 def _conflicts(net: Net, bits: int, ticks: int) -> list[Fault]:
@@ -105,32 +132,86 @@ class _Work:
     def __init__(self, net: Net, bits: int, ticks: int, *, nearest: bool) -> None:
         self.net, self.bits, self.nearest = net, bits, nearest
         self.windows = Windows(net, ticks)
+        self.sums = list[Sum]()
         self.pool = Pool(net)
         self.units = dict[str, Reals]()  # by synapse op: [C] or [1]
         self.rounded = dict[str, Rounded]()
         self.kept = dict[str, tuple[Ints, Ints]]()  # bias and drift that stay on the synapse
 
-    def integer(self, method: Method, percentile: float) -> Net:
+    def choose(self, method: Method, percentile: float) -> None:
+        """Units and integers of all weights, sum by sum. Raises TtfsError."""
         faults = self.windows.faults()
-        for part in sums_of(self.net):
+        self.sums = sums_of(self.net)
+        for part in self.sums:
+            branches = [self.branch(op) for op in part.synapses]
             try:
-                self.take(part, method, percentile)
+                unit, rounded = joined(branches, per_tensor=part.one_unit, method=method, percentile=percentile)
             except GridError as e:
                 faults += e.faults
+                continue
+            self.rounded |= rounded
+            self.units |= {op.name: unit for op in part.synapses}
         if faults:
             raise TtfsError(faults)
+
+    def refine(self, calibration: Array, *, compensate: bool, correct: bool) -> None:
+        """Better integers and biases for weights without a grid, layer by layer, from sample inputs."""
+        part_of = {op.name: part for part in self.sums for op in part.synapses}
+        ticks = {op.name: self.windows[op.name] for op in self.net.ops if op.name in self.windows}
+        early = {op.name: self.early(op) for op in self.net.ops if isinstance(op, Fire)}
+        twin, ops, arrays = Twin(self.net, calibration, ticks, early), list[Op](), dict[Const, Array]()
+        for op in self.net.ops:
+            new: Op = op
+            if isinstance(op, Conv2d | Dense):
+                if compensate and op.step is None and self.rounded[op.name].w[0].size <= MAX_INPUTS:
+                    self.compensate(op, part_of[op.name], twin)
+                unit = self.units[op.name] / self.branch(op).in_unit
+                twin.settle(op, self.rounded[op.name].w * unit.reshape(-1, *[1] * (self.rounded[op.name].w.ndim - 1)))
+                if correct and op.step is None:
+                    bias, _ = real_constants(self.net, op)
+                    lag = twin.caught_up(op.name)
+                    const = Const(free_name(self.net.arrays, f"{op.name}.corrected"))
+                    arrays[const] = bias + (lag if bias.ndim == 1 else lag.reshape(-1, *[1] * (bias.ndim - 1)))
+                    new = replace(op, bias=const)
+            elif not isinstance(op, Decode):
+                twin.step(op)
+            ops.append(new)
+        self.net = self.net.with_ops(ops, arrays)
+        self.pool = Pool(self.net)
+
+    def compensate(self, op: SynapseOp, part: Sum, twin: Twin) -> None:
+        """Integers of one synapse; its step too, where it shares it with no other branch."""
+        made, in_unit = self.rounded[op.name], self.branch(op).in_unit
+        w = reals(self.net.arrays, op.w)
+        step = np.broadcast_to(self.units[op.name] / in_unit, (len(w),)).copy()
+        alone = len(part.synapses) == 1
+        seen = moments(op, twin.coarse[op.x], w.shape)
+        rows, steps = compensated(
+            w.reshape(len(w), -1), seen, step, made.bits, search=alone, per_tensor=part.one_unit
+        )  # fmt: skip
+        self.rounded[op.name] = Rounded(rows.reshape(w.shape).astype(np.int8), made.bits)
+        if alone:
+            self.units[op.name] = steps[: 1 if part.one_unit else None] * in_unit
+
+    def early(self, op: Fire) -> float:
+        """By how many ticks thresholds fall sooner: ticks round to the nearest, trained ones as trained."""
+        real = self.net.by_name[op.name]
+        assert isinstance(real, Fire)
+        holds = all(s.kernel == "hold" for s in synapses_into(self.net, op.v))
+        return 0.5 if self.nearest and holds and not real.ticks else 0.0
+
+    def integer(self) -> Net:
+        """The integer net, from what was chosen."""
+        for part in self.sums:
+            for op in part.synapses:
+                if part.compared or op.kernel == "leak":
+                    current = self.net.by_name[op.name]
+                    assert isinstance(current, Conv2d | Dense)
+                    self.kept[op.name] = whole_constants(
+                        self.net, current, self.units[op.name], part.ticks(self.windows)
+                    )  # fmt: skip
         bare = self.rebuilt({})
         return self.rebuilt(bounds_of(bare))
-
-    def take(self, part: Sum, method: Method, percentile: float) -> None:
-        """Units and integers of all synapses whose sums are connected."""
-        branches = [self.branch(op) for op in part.synapses]
-        unit, rounded = joined(branches, per_tensor=part.one_unit, method=method, percentile=percentile)
-        self.rounded |= rounded
-        for op in part.synapses:
-            self.units[op.name] = unit
-            if part.compared or op.kernel == "leak":
-                self.kept[op.name] = whole_constants(self.net, op, unit, part.ticks(self.windows))
 
     def branch(self, op: SynapseOp) -> Branch:
         source = source_of(self.net, op.x)
@@ -178,7 +259,10 @@ class _Work:
         shape, ticks = op.type.shape, self.windows[op.name]
         constants = constants_of(self.net, op.v, self.units, self.kept)
         theta = reals(self.net.arrays, real.theta)
-        holds = all(s.kernel == "hold" for s in synapses_into(self.net, op.v))
-        early = 0.5 if self.nearest and holds and not real.ticks else 0.0
-        table = table_of(theta, constants, ticks, streaming=self.windows.streams(op), early=early)
+        table = table_of(theta, constants, ticks, streaming=self.windows.streams(op), early=self.early(op))
         return replace(op, theta=self.pool.put(real, real.theta, shrunk(table, shape, *bounds.membrane)))
+
+
+def _ranked_like(theta: Reals, other: Reals) -> Reals:
+    """[1] or [C] shaped to broadcast over the channels of `other`."""
+    return theta.reshape(-1, *[1] * (other.ndim - 1))

@@ -1,12 +1,12 @@
 """Router timing, cycle by cycle: how long the packets of a tick take when they wait for each other.
 
 The router. Five inputs (from its four neighbours and from its core), each a first-in first-out buffer of `depth`
-packets; a packet is one flit. A packet that has arrived takes `route` cycles until its outputs are known. At the head of
-its buffer it then asks for all outputs it still has to go to; every output grants one input per cycle, round robin. A
-granted copy takes `allocate + cross` cycles through the switch and `link` cycles to the next router, or leaves to the
-core, which always accepts. A multicast packet may leave by its outputs in different cycles; its place in the buffer is
-free one cycle after the last copy was granted. An output grants only while the buffer behind it has a free place (a copy
-takes its place when it is granted). Every core injects one packet per cycle, in the order of its neurons.
+packets; a packet is one flit. A packet that has arrived takes `route` cycles until its outputs are known. At the head
+of its buffer it then asks for all outputs it still has to go to; every output grants one input per cycle, round robin.
+A granted copy takes `allocate + cross` cycles through the switch and `link` cycles to the next router, or leaves to
+the core, which always accepts. A multicast packet may leave by its outputs in different cycles; its place in the buffer
+is free one cycle after the last copy was granted. An output grants only while the buffer behind it has a free place (a
+copy takes its place when it is granted). Every core injects one packet per cycle, in the order of its neurons.
 
 Packets of one flit that hold one place and wait only for places further along a dimension-ordered tree cannot wait in
 a circle: places of the last links always drain, so those before them do. Hence no deadlock, and every run ends.
@@ -15,7 +15,7 @@ Many meshes are advanced at once, one per tick of a frame: they do not touch eac
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,24 +26,33 @@ from ttfsc.hardware import Figure
 PORTS = 5
 
 
+FIGURES = {  # field of Router -> figure of a chip
+    "depth": "buffer_packets", "route": "route_cycles", "allocate": "switch_cycles", "cross": "crossbar_cycles",
+    "link": "link_cycles",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Router:
-    """Stage delays in cycles and the places of every input buffer; `assumed` names those that no chip figure gives."""
+    """Stage delays in cycles and the places of every input buffer.
+
+    Where a chip gives no figure, ours stand in: one cycle for each stage and four places, as textbook mesh routers have
+    (Dally and Towles, Principles and Practices of Interconnection Networks, 2004, ch. 16). `assumed` names those.
+    """
 
     depth: int = 4
     route: int = 1
     allocate: int = 1
     cross: int = 1
     link: int = 1
-    assumed: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = tuple(FIGURES.values())
 
     @classmethod
     def of(cls, figures: Mapping[str, Figure | None]) -> "Router":
-        """From a chip's figures `router_depth`, `router_route`, ...; what is not given keeps the default."""
-        names = [f.name for f in fields(cls) if f.name != "assumed"]
-        given = {name: figures.get(f"router_{name}") for name in names}
+        """From a chip's figures; what they do not give keeps the default."""
+        given = {name: figures.get(key) for name, key in FIGURES.items()}
         known = {name: int(figure) for name, figure in given.items() if figure is not None}
-        return cls(**known, assumed=tuple(name for name in names if name not in known))
+        return cls(**known, assumed=tuple(key for name, key in FIGURES.items() if name not in known))
 
     @property
     def hop(self) -> int:
@@ -60,8 +69,8 @@ class Router:
 class Drained:
     """What became of the packets of `drain`; one row per delivery, in order of time, then place.
 
-    packet, router, at, waited [D]: which packet (its number in the arguments), where it was delivered, in which cycle of
-    its mesh, and how many cycles of that it stood waiting. cycles [meshes]: until a mesh was empty.
+    packet, router, at, waited [D]: which packet (its number in the arguments), where it was delivered, in which cycle
+    of its mesh, and how many cycles of that it stood waiting. cycles [meshes]: until a mesh was empty.
     links [routers, 4]: packets over every link, by direction, of all meshes.
     """
 
@@ -77,7 +86,9 @@ class _Ways:
     """Outputs of every tree at every router it comes to."""
 
     def __init__(self, trees: list[Tree], routers: int) -> None:
-        rows = sorted((n * routers + router, mask) for n, tree in enumerate(trees) for router, mask in tree.forks.items())
+        rows = sorted(
+            (n * routers + router, mask) for n, tree in enumerate(trees) for router, mask in tree.forks.items()
+        )
         self.routers = routers
         self.keys = np.array([key for key, _ in rows], np.int64)
         self.masks = np.array([mask for _, mask in rows], np.int8)
@@ -106,6 +117,7 @@ class _Run:
         self.held = np.zeros((ports, router.depth), np.int64)  # packets in every buffer, a ring
         self.come = np.zeros((ports, router.depth), np.int64)  # and when they arrive(d)
         self.head, self.count = np.zeros(ports, np.int64), np.zeros(ports, np.int64)
+        self.busy, self.filled = np.zeros(0, np.int64), list[Ints]()  # ports with packets; those that got their first
         self.need = np.zeros(ports, np.int8)  # outputs that the head still has to go to
         self.turn = np.zeros(ports, np.int64)  # per output: the input that is asked first
         # input port behind an output: (router + step) * PORTS + the side it comes in by
@@ -125,7 +137,7 @@ class _Run:
         live = np.arange(len(start))
         ended = list[tuple[Ints, Ints, Ints]]()
         now, idle = 0, 0
-        while len(live) or self.count.any():
+        while len(live) or len(self.busy) or self.filled:
             ready = live[self.count[place[live]] < self.router.depth]
             self._enter(place[ready], order[start[ready] + sent[ready]], now)
             sent[ready] += 1
@@ -147,9 +159,11 @@ class _Run:
         """Put packets into buffers that have a place; ports are all different."""
         slot = (self.head[port] + self.count[port]) % self.router.depth
         self.held[port, slot], self.come[port, slot] = packet, arrives
-        first = self.count[port] == 0
+        first = port[self.count[port] == 0]
         self.count[port] += 1
-        self._look(port[first])
+        if len(first):
+            self.filled.append(first)
+            self._look(first)
 
     def _look(self, port: Ints) -> None:
         """Find the outputs of the packets at the head of these buffers."""
@@ -157,9 +171,9 @@ class _Run:
         self.need[port] = self.ways(self.tree[packet], port // PORTS % self.size)
 
     def _step(self, now: int) -> tuple[Ints, Ints, bool]:
-        """One cycle of all routers. Returns the delivered packets, their routers (over all meshes), and whether any moved."""
+        """One cycle of all routers. Returns delivered packets, their routers (over all meshes), and if any moved."""
         depth, delay = self.router.depth, self.router.allocate + self.router.cross + self.router.link
-        busy = np.flatnonzero(self.count)
+        busy, self.filled = np.concatenate([self.busy, *self.filled]), []
         ready = busy[self.come[busy, self.head[busy]] + self.router.route <= now]
         asks = [ready[self.need[ready] >> d & 1 == 1] for d in range(PORTS)]
         port = np.concatenate(asks)
@@ -181,11 +195,11 @@ class _Run:
         local = out == LOCAL
         np.add.at(self.links, (port[~local] // PORTS % self.size, out[~local]), 1)
         self._enter(behind[~local], packet[~local], now + delay)
-        done = np.unique(port)
-        done = done[self.need[done] == 0]
+        done = np.unique(port[self.need[port] == 0])
         self.head[done] = (self.head[done] + 1) % depth
         self.count[done] -= 1
         self._look(done[self.count[done] > 0])
+        self.busy = busy[self.count[busy] > 0]
         return packet[local], port[local] // PORTS, bool(len(port))
 
 

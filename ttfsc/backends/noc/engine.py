@@ -67,7 +67,7 @@ class Mesh:
         batch: inputs at a time, 0 = as many as fit comfortably. keep: layers whose spikes to return (default: all).
         Raises TtfsError for inputs of a wrong shape, type or range.
         """
-        _check_input(self.image, x)
+        check_input(self.image, x)
         batch = batch or self.batch
         parts = [self.step(x[i : i + batch], keep) for i in range(0, len(x), batch)]
         return Result(
@@ -143,7 +143,8 @@ def _at_spike(v: Ints, x: Array, ticks: int) -> Ints:
     return np.take_along_axis(v, (ticks - x.astype(np.int64))[None], axis=0)[0]
 
 
-def _check_input(image: Image, x: Array) -> None:
+def check_input(image: Image, x: Array) -> None:
+    """Raise TtfsError unless x [N, *shape] holds integers as the image's input declares them."""
     t, subject = image.input.type, f"input %{image.input.name}"
     assert isinstance(t, Analog | Spikes)
     low, high = (t.low, t.high) if isinstance(t, Analog) else (0, t.ticks)

@@ -28,7 +28,7 @@ class Tree:
     core: int
     layer: str
     source: int
-    to: tuple[int, ...]  # routers of the destinations, ascending
+    to: tuple[int, ...]  # routers of the destinations, ascending, each once
     forks: dict[int, int]  # router -> outputs to copy to, bit i for direction i, bit 4 for the core there
 
 
@@ -66,11 +66,12 @@ class Packets:
 class Fabric:
     """An image's routes as trees, with what each of them costs."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, delivery: str = "") -> None:
+        """delivery: multicast or unicast; the map's own by default."""
         self.width, self.height = image.mapped.mesh
         self.trees = list[Tree]()
         places = {core.id: core.place for core in image.cores}
-        multicast, order = image.mapped.delivery == "multicast", image.mapped.order
+        multicast, order = (delivery or image.mapped.delivery) == "multicast", image.mapped.order
         self.layers = {layer.layer.name: layer for layer in image.layers if layer.thresholds is not None}
         # by neuron: number of its route, -1 for none; by route: its first tree and how many
         self.labels = {name: np.full(layer.layer.grid, -1, np.int32) for name, layer in self.layers.items()}
@@ -88,7 +89,7 @@ class Fabric:
                 many.append(len(groups))
                 for targets in groups:
                     forks = forks_of(core.place, targets, self.width, order)
-                    ends = tuple(sorted(y * self.width + x for x, y in targets))
+                    ends = tuple(sorted({y * self.width + x for x, y in targets}))
                     source = core.place[1] * self.width + core.place[0]
                     self.trees.append(Tree(core.id, route.source.layer, source, ends, forks))
         self.first, self.many = np.array(first, np.int64), np.array(many, np.int64)

@@ -3,6 +3,6 @@
 `emit` makes the file; `ttfsc.backends.onnx.engine` runs it (onnxruntime is imported there and nowhere else).
 """
 
-from ttfsc.backends.onnx.emit import FILE, OPSET, SPIKES, emit
+from ttfsc.backends.onnx.emit import FILE, OPSET, RANGE, SPIKES, emit
 
-__all__ = ["FILE", "OPSET", "SPIKES", "emit"]
+__all__ = ["FILE", "OPSET", "RANGE", "SPIKES", "emit"]

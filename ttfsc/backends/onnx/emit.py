@@ -42,6 +42,7 @@ from ttfsc.ir import (
 FILE = "model.onnx"
 OPSET, IR_VERSION = 17, 8
 SPIKES = "ttfsc.spikes"  # metadata: [[layer, tensor, ticks], ...] as JSON
+RANGE = "ttfsc.range"  # metadata: [low, high] of the input as JSON
 _RESERVED = ("label", "scores")
 _MAX_BYTES = 2**31 - 2**20  # of a protobuf message, with room for what is not initialisers
 _MAX_TERMS = 2**47  # the interpreter's own limit
@@ -100,7 +101,7 @@ class _Exporter:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="ttfsc"
         )
         layers = [[op.name, t.name, op.type.ticks] for op, t in self.spikes if isinstance(op.type, Spikes)]
-        helper.set_model_props(model, {SPIKES: json.dumps(layers)})
+        helper.set_model_props(model, {RANGE: json.dumps(_range(source)), SPIKES: json.dumps(layers)})
         return model
 
     def emit(self, op: Op) -> None:
@@ -328,9 +329,14 @@ class _Exporter:
 
 def _input_type(op: Input) -> int:
     """The smallest integer type that holds the declared range."""
-    low, high = (op.type.low, op.type.high) if isinstance(op.type, Analog) else (0, getattr(op.type, "ticks", 0))
+    low, high = _range(op)
     kinds = {
         TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8, TensorProto.UINT16: np.uint16,
         TensorProto.INT16: np.int16, TensorProto.INT32: np.int32,
     }  # fmt: skip
     return next(int(k) for k, d in kinds.items() if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
+
+
+def _range(op: Input) -> tuple[int, int]:
+    """What the input may hold, both ends included; spikes as values."""
+    return (op.type.low, op.type.high) if isinstance(op.type, Analog) else (0, getattr(op.type, "ticks", 0))

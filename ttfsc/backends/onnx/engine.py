@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ttfsc.backends.onnx.emit import FILE, SPIKES
+from ttfsc.backends.onnx.emit import FILE, RANGE, SPIKES
 from ttfsc.backends.onnx.graph import FLOAT
-from ttfsc.ir import Array, Loc, Result, TtfsError, codes
+from ttfsc.ir import Array, Loc, Result, TtfsError, codes, show_shape
 
 _BATCH = 16  # images at a time: weights are read once for all of them, and their values stay in the cache
 
@@ -34,9 +34,13 @@ class OnnxEngine:
             raise TtfsError.one(codes.FILE, "is not among the files", loc=loc)
         try:
             model = onnx.load_model_from_string(files[FILE])
-            layers = json.loads(next(p.value for p in model.metadata_props if p.key == SPIKES))
+            facts = {p.key: json.loads(p.value) for p in model.metadata_props if p.key in (SPIKES, RANGE)}
+            layers, (low, high) = facts[SPIKES], facts[RANGE]
+            self._low, self._high = int(low), int(high)
             self._layers = [(str(a), str(b), int(c)) for a, b, c in layers]
-            self._dtype = helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+            entry = model.graph.input[0].type.tensor_type
+            self._dtype = helper.tensor_dtype_to_np_dtype(entry.elem_type)
+            self._shape = tuple(d.dim_value for d in entry.shape.dim[1:])
             self._input = model.graph.input[0].name
             options: Any = ort.SessionOptions()
             options.intra_op_num_threads = threads
@@ -53,7 +57,11 @@ class OnnxEngine:
         self._spikes = spikes
 
     def run(self, x: Array) -> Result:
-        """Evaluate x [N, *input shape], integers in the declared range: labels, scores and, if asked for, spikes."""
+        """Evaluate x [N, *input shape], integers in the declared range: labels, scores and, if asked for, spikes.
+
+        Raises TtfsError (INPUT) for anything else.
+        """
+        self._check(x)
         layers = self._layers if self._spikes else []
         parts = list[list[Array]]()
         for i in range(0, len(x), _BATCH):
@@ -64,6 +72,20 @@ class OnnxEngine:
             parts.append([*found[:2], *(v.astype(t) for v, t in zip(found[2:], small, strict=True))])
         whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return Result(whole[0], whole[1], {layer[0]: v for layer, v in zip(layers, whole[2:], strict=True)})
+
+    def _check(self, x: Array) -> None:
+        """The rules of `ttfsc.ir.check_input`, from what the file says: a value beyond would wrap silently."""
+        fact = ""
+        if x.ndim != len(self._shape) + 1 or x.shape[1:] != self._shape:
+            fact = f"x is {show_shape(x.shape)}, must be N x {show_shape(self._shape)}"
+        elif len(x) == 0:
+            fact = "x holds no samples"
+        elif x.dtype.kind not in "iub":
+            fact = f"x is {x.dtype}, must be integers"
+        elif x.min() < self._low or x.max() > self._high:
+            fact = f"x reaches from {x.min()} to {x.max()}, declared are {self._low}..{self._high}"
+        if fact:
+            raise TtfsError.one(codes.INPUT, fact, subject=f"input %{self._input}")
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: list[str]) -> bytes:

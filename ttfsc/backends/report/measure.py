@@ -228,9 +228,12 @@ class Meter:
         assert self.inputs, "nothing was measured"
         counts = {
             name: LayerCounts(
-                spikes.copy(), self.times[name].copy(), self.sops[name], self.macs[name],
+                spikes.copy(),
+                self.times[name].copy(),
+                self.sops[name],
+                self.macs[name],
                 self.sent[name].copy() if name in self.sent else None,
-            )  # fmt: skip
+            )
             for name, spikes in self.spikes.items()
         }
         first = None if self.first is None else self.first.copy()

@@ -1,6 +1,7 @@
 """Charts as inline SVG, without scripts. Every text goes through Markup.format, which escapes it.
 
-Colours come from the page's style sheet by class: s0, s1, s2 for series, dim for marks, heat for shades.
+Colours come from the page's style sheet by class: s0, s1, s2 for series, dim for marks, heat for shades; a picture in a
+file of its own (`standalone`) carries them with it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,13 +14,20 @@ VALUE = 150
 ROW = 22
 TIMES_ROW = 34
 GRID = 340
+COLUMN = 160  # height of a histogram
 _SHORT = 18
+_STYLE = """
+text { font: 12px sans-serif; fill: #555 } .label { text-anchor: end } .tick { text-anchor: start; font-size: 10px }
+.s0, .heat { fill: #2563a8 } .s1 { fill: #c2571a } .s2 { fill: #4d8a3a } .s3 { fill: #8a5aa8 } .s4 { fill: #b08a1e }
+.s5 { fill: #888 } .dim { fill: #bbb } .mesh { fill: none; stroke: #ccc } .axis { stroke: #999 } .mark { stroke: #888 }
+@media (prefers-color-scheme: dark) { text { fill: #bbb } .s0, .heat { fill: #6ba6e8 } .dim { fill: #555 } }
+"""
 
 Rows = Sequence[tuple[str, Sequence[float], str]]  # name, one value per series, text behind the bar
 
 
-def stacked(rows: Rows, kinds: Sequence[str] = ("s0", "s1")) -> Markup:
-    """Horizontal bars, one row each, its series stacked in the colours of `kinds`."""
+def stacked(rows: Rows, kinds: Sequence[str] = ("s0", "s1"), names: Sequence[str] = ()) -> Markup:
+    """Horizontal bars, one row each, its series stacked in the colours of `kinds`; `names` of them go below."""
     top = max((sum(values) for _, values, _ in rows), default=0.0) or 1.0
     parts = list[Markup]()
     for i, (name, values, text) in enumerate(rows):
@@ -31,7 +39,13 @@ def stacked(rows: Rows, kinds: Sequence[str] = ("s0", "s1")) -> Markup:
                 parts.append(_rect(x, y + 3, width, ROW - 6, kind, f"{name}: {value:.6g}"))
             x += width
         parts.append(_text(x + 6, y + 15, text, "value"))
-    return _svg(LABEL + BAR + VALUE, len(rows) * ROW, parts)
+    base = len(rows) * ROW
+    for i, (kind, name) in enumerate(zip(kinds, names, strict=False)):
+        parts += [
+            _rect(LABEL + i * 90, base + 5, 12, 12, kind, name),
+            _text(LABEL + i * 90 + 18, base + 15, name, "value"),
+        ]
+    return _svg(LABEL + BAR + VALUE, base + (ROW if names else 0), parts)
 
 
 def times(rows: Sequence[tuple[str, int, int, Sequence[int]]], end: int) -> Markup:
@@ -67,6 +81,50 @@ def heat(cells: Iterable[tuple[int, int, float, str]], mesh: tuple[int, int]) ->
         box = _rect(x * side + gap / 2, y * side + gap / 2, side - gap, side - gap, "heat", text, 0.08 + 0.92 * share)
         parts.append(box)
     return _svg(side * mesh[0], side * mesh[1], parts)
+
+
+def links(loads: Iterable[tuple[int, int, str, float, str]], mesh: tuple[int, int]) -> Markup:
+    """Routers as dots, and lanes between them for each way: (x, y, direction, share of the darkest, what to say)."""
+    side = GRID / max(*mesh, 1)
+    dot, lane = side * 0.4, side * 0.16
+    parts = [_rect(0, 0, side * mesh[0], side * mesh[1], "mesh", f"{mesh[0]} x {mesh[1]} mesh")]
+    for x, y in ((x, y) for y in range(mesh[1]) for x in range(mesh[0])):
+        corner = (side - dot) / 2
+        parts.append(_rect(x * side + corner, y * side + corner, dot, dot, "dim", f"router {x},{y}"))
+    for x, y, direction, share, text in loads:
+        cx, cy, gap = (x + 0.5) * side, (y + 0.5) * side, side - dot
+        left, top, width, height = {  # traffic keeps to the right, as on a road
+            "east": (cx + dot / 2, cy + lane / 4, gap, lane),
+            "west": (cx - dot / 2 - gap, cy - lane * 5 / 4, gap, lane),
+            "south": (cx - lane * 5 / 4, cy + dot / 2, lane, gap),
+            "north": (cx + lane / 4, cy - dot / 2 - gap, lane, gap),
+        }[direction]
+        parts.append(_rect(left, top, width, height, "heat", text, 0.08 + 0.92 * share))
+    return _svg(side * mesh[0], side * mesh[1], parts)
+
+
+def columns(bars: Sequence[tuple[str, float, str]], axis: str) -> Markup:
+    """A histogram of upright bars: (name below, value, what to say); `axis` says what the names are."""
+    top = max((value for _, value, _ in bars), default=0.0) or 1.0
+    step = (BAR + VALUE) / max(len(bars), 1)
+    parts = [_line(0, COLUMN, BAR + VALUE, COLUMN, "axis")]
+    every = -(-len(bars) // 20)  # as many names as fit side by side
+    for i, (name, value, text) in enumerate(bars):
+        height = (COLUMN - 6) * value / top
+        if height > 0:
+            parts.append(_rect(i * step + step * 0.1, COLUMN - height, step * 0.8, height, "s0", text))
+        if i % every == 0:
+            parts.append(_text(i * step + step * 0.3, COLUMN + 14, name, "tick"))
+    parts.append(_text(0, COLUMN + 30, axis, "value"))
+    return _svg(BAR + VALUE, COLUMN + 36, parts)
+
+
+def standalone(picture: Markup, title: str) -> bytes:
+    """A picture as a file of its own, with the colours that a page would give it."""
+    head, _, rest = str(picture).partition(">")
+    start = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    words = Markup("<title>{}</title>").format(title)
+    return f"{start}>{words}<style>{_STYLE}</style>{rest}\n".encode()
 
 
 def _svg(width: float, height: float, parts: Iterable[Markup]) -> Markup:

@@ -1,0 +1,224 @@
+"""Run a mapped network and count what it does: spikes, packets, hops, additions, and in cycles what waiting costs.
+
+Two fidelities on the same spikes. `counts`: the exact function and everything that follows from where spikes are sent.
+`cycle`: in addition every packet passes through routers with finite buffers (`ttfsc.backends.noc.cycle`). Ticks are
+barriers: the spikes of a tick leave as it begins, and the next tick begins when the last of them has arrived.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ttfsc.backends.noc.cells import pooled
+from ttfsc.backends.noc.cycle import Drained, Router, drain
+from ttfsc.backends.noc.engine import Mesh
+from ttfsc.backends.noc.image import Image, LayerImage
+from ttfsc.backends.noc.packets import Fabric, Ints, Packets
+from ttfsc.ir import Array, Fault, Loc, Result, TtfsError, codes, grid_of
+
+Fidelity = Literal["counts", "cycle"]
+_MESHES = 1 << 22  # input ports that the cycle model holds at a time; sets how many frames it advances together
+
+
+@dataclass
+class LayerCounts:
+    """What one layer did over all inputs.
+
+    hops [4]: links that its packets crossed, by direction (`packets.DIRECTIONS`). sops: synaptic additions into this
+    layer. macs: multiply-accumulates of analog input that is not 0. updates: neurons times ticks of their window.
+    """
+
+    name: str
+    neurons: int
+    ticks: int
+    spikes: int = 0
+    packets: int = 0
+    hops: Ints = field(default_factory=lambda: np.zeros(4, np.int64))
+    sops: int = 0
+    macs: int = 0
+    updates: int = 0
+
+
+@dataclass
+class Timing:
+    """Router timing over all inputs, in cycles of the routers' clock.
+
+    serial [N]: cycles of a frame alone, one tick after the other. interval [N]: cycles between frames when all layers
+    work at once, each on its own frame; the traffic of all layers then shares the mesh. slowest: the longest tick of
+    frames alone. deliveries, waited, longest: packets that arrived, cycles that they stood waiting in all, and the
+    longest wait; of frames alone.
+    """
+
+    router: Router
+    serial: list[int] = field(default_factory=list[int])
+    interval: list[int] = field(default_factory=list[int])
+    slowest: int = 0
+    deliveries: int = 0
+    waited: int = 0
+    longest: int = 0
+
+
+@dataclass
+class Simulation:
+    """What a mapped network did on `inputs` frames; sums over all of them unless said otherwise.
+
+    links [height, width, 4]: packets over every link, by the router it leaves and its direction. sent: packets by core.
+    lengths [h]: packets that crossed h links. frames: by kind one count per input. result: labels, scores and those
+    spikes that were to be kept. input_spikes: spikes that the host sent. Host traffic is not routed.
+    """
+
+    image: Image
+    layers: dict[str, LayerCounts]
+    links: Ints
+    sent: dict[int, int]
+    lengths: Ints
+    frames: dict[str, list[int]]
+    result: Result
+    input_spikes: int
+    timing: Timing | None
+
+    @property
+    def inputs(self) -> int:
+        """How many frames."""
+        return len(self.result.labels)
+
+
+class Simulator:
+    """An image made ready to run; holds its memory unpacked and its routes as trees."""
+
+    def __init__(self, image: Image) -> None:
+        self.image, self.mesh, self.fabric = image, Mesh(image), Fabric(image)
+        self.router = Router.of(image.figures)
+        self.senders = np.array([tree.core for tree in self.fabric.trees], np.int64)
+        self.ends = max([image.readout.closes, *(layer.closes for layer in image.layers)])
+
+    def run(
+        self, x: Array, *, fidelity: Fidelity = "counts", keep: bool = False, done: Callable[[int], None] | None = None
+    ) -> Simulation:
+        """Run x [N, *input shape], integers in the input's range.
+
+        keep: return the spikes of every layer as well. done: called with the number of inputs after every batch.
+        Raises TtfsError for inputs that do not fit.
+        """
+        layers = {i.layer.name: LayerCounts(i.layer.name, i.layer.size, i.ticks) for i in self.image.layers}
+        found = Simulation(
+            self.image, layers, self.fabric.loads(np.zeros(len(self.fabric.trees), np.int64)),
+            {core.id: 0 for core in self.image.cores}, np.zeros(1, np.int64),
+            {kind: [] for kind in ("spikes", "packets", "hops", "sops")},
+            Result(np.zeros(0, np.int64), np.zeros((0, 0), np.int64), {}), 0,
+            Timing(self.router) if fidelity == "cycle" else None,
+        )  # fmt: skip
+        parts = list[Result]()
+        for start in range(0, len(x), self.mesh.batch) or (0,):
+            part = x[start : start + self.mesh.batch]
+            result = self.mesh.run(part, batch=self.mesh.batch)
+            packets = self.count(found, part, result)
+            if found.timing is not None:
+                self.time(found.timing, packets, len(part))
+            parts.append(result if keep else Result(result.labels, result.scores, {}))
+            if done is not None:
+                done(len(part))
+        labels, scores = (np.concatenate([getattr(p, what) for p in parts]) for what in ("labels", "scores"))
+        spikes = {name: np.concatenate([p.spikes[name] for p in parts]) for name in parts[0].spikes}
+        found.result = Result(labels, scores, spikes)
+        return found
+
+    def values(self, x: Array, result: Result) -> dict[str, Array]:
+        """Spikes (or pixels) by their source, [N, C, H, W]."""
+        found = {self.image.input.name: x.reshape(len(x), *grid_of(self.image.input.type.shape))}
+        for encoder in self.image.encoders:
+            found[encoder.op.name] = result.spikes[encoder.op.name].reshape(len(x), *grid_of(encoder.op.type.shape))
+        for layer in self.image.layers:
+            if layer.thresholds is not None:
+                found[layer.layer.name] = result.spikes[layer.layer.name].reshape(len(x), *layer.layer.grid)
+        return found
+
+    def count(self, found: Simulation, x: Array, result: Result) -> Packets:
+        """Add one batch to the counts."""
+        fabric, values = self.fabric, self.values(x, result)
+        packets = fabric.packets(values)
+        frames = {kind: np.zeros(len(x), np.int64) for kind in found.frames}
+        for layer in self.image.layers:
+            counts = found.layers[layer.layer.name]
+            counts.updates += counts.neurons * counts.ticks * len(x)
+            if layer.thresholds is not None:
+                fired = np.count_nonzero(values[layer.layer.name].reshape(len(x), -1), axis=1)
+                counts.spikes += int(fired.sum())
+                frames["spikes"] += fired
+            for analog, operations in self.operations(layer, values):
+                if analog:
+                    counts.macs += int(operations.sum())
+                else:
+                    counts.sops += int(operations.sum())
+                    frames["sops"] += operations
+        hosts = [n for n in self.mesh.hosts if n not in self.mesh.analog]
+        found.input_spikes += sum(int(np.count_nonzero(values[name])) for name in hosts)
+        per_tree = np.bincount(packets.tree, minlength=len(fabric.trees))
+        for number in np.flatnonzero(per_tree):
+            tree, many = fabric.trees[number], int(per_tree[number])
+            found.layers[tree.layer].packets += many
+            found.layers[tree.layer].hops += many * fabric.hops[number]
+            found.sent[tree.core] += many
+        lengths = fabric.hops.sum(1)
+        found.links += fabric.loads(per_tree)
+        histogram = np.bincount(lengths, per_tree, max(len(found.lengths), int(lengths.max(initial=0)) + 1))
+        histogram[: len(found.lengths)] += found.lengths
+        found.lengths = histogram.astype(np.int64)
+        frames["packets"] += np.bincount(packets.frame, minlength=len(x))
+        frames["hops"] += np.bincount(packets.frame, lengths[packets.tree], len(x)).astype(np.int64)
+        for kind, per_frame in frames.items():
+            found.frames[kind] += per_frame.tolist()
+        return packets
+
+    def operations(self, layer: LayerImage, values: dict[str, Array]) -> Iterator[tuple[bool, Ints]]:
+        """For every link of a layer: whether it reads pixels, and the additions [N] that its operands cause."""
+        for stored in layer.links:
+            link = stored.link
+            operand = pooled(values[link.source], link.pools)
+            active = (operand.reshape(len(operand), *link.fan_grid) != 0).sum(1)
+            analog = link.source in self.mesh.analog
+            repeats = layer.ticks if analog and link.synapse.every else 1
+            yield analog, (active * link.fan_out).sum((1, 2)) * repeats
+
+    def time(self, timing: Timing, packets: Packets, inputs: int) -> None:
+        """Add one batch to the timing: every tick of every frame on a mesh of its own, then all layers overlaid."""
+        width, height = self.image.mapped.mesh
+        together = max(1, _MESHES // (width * height * 5 * self.ends))
+        opens = np.array([self.fabric.layers[tree.layer].opens for tree in self.fabric.trees], np.int64)
+        for start in range(0, inputs, together):
+            end = min(start + together, inputs)
+            mine = (packets.frame >= start) & (packets.frame < end)
+            frame, tick, tree = packets.frame[mine] - start, packets.tick[mine], packets.tree[mine]
+            alone = self.drained(frame * self.ends + tick, tree, (end - start) * self.ends)
+            cycles = alone.cycles.reshape(end - start, self.ends)
+            timing.serial += np.maximum(cycles, 1).sum(1).tolist()
+            timing.slowest = max(timing.slowest, int(cycles.max(initial=0)))
+            timing.deliveries += len(alone.packet)
+            timing.waited += int(alone.waited.sum())
+            timing.longest = max(timing.longest, int(alone.waited.max(initial=0)))
+            window = max(layer.ticks for layer in self.image.layers)
+            all_at_once = self.drained(frame * window + tick - opens[tree], tree, (end - start) * window)
+            timing.interval += np.maximum(all_at_once.cycles.reshape(end - start, window), 1).sum(1).tolist()
+
+    def drained(self, where: Ints, tree: Ints, meshes: int) -> Drained:
+        """The cycle model on these packets, and the proof that each arrived where it should, exactly once."""
+        fabric = self.fabric
+        found = drain(fabric.trees, (fabric.width, fabric.height), self.router, where, tree, meshes)
+        size = fabric.width * fabric.height
+        many = np.array([len(t.to) for t in fabric.trees], np.int64)[tree]
+        ends = np.array([router for t in fabric.trees for router in t.to], np.int64)
+        first = np.cumsum([0, *(len(t.to) for t in fabric.trees)])[tree]
+        number = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
+        want = np.repeat(np.arange(len(tree)), many) * size + ends[np.repeat(first, many) + number]
+        got = np.sort(found.packet * size + found.router)
+        if not np.array_equal(got, np.sort(want)):
+            wrong = np.setxor1d(got, want) if len(np.unique(got)) == len(got) else got[:-1][got[1:] == got[:-1]]
+            packet, router = divmod(int(wrong[0]), size)
+            way = fabric.trees[int(tree[packet])]
+            fact = f"a packet of %{way.layer} from core {way.core} is not delivered exactly once at router {router}"
+            raise TtfsError([Fault(codes.DIFFERS, Loc("noc"), f"{len(wrong)} deliveries", fact)])
+        loads = fabric.loads(np.bincount(tree, minlength=len(fabric.trees)))
+        assert np.array_equal(found.links, loads.reshape(size, 4)), "a packet crossed a link that is not of its tree"
+        return found

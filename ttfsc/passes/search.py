@@ -1,0 +1,165 @@
+"""Annealing as `place` uses it: restarts in parallel, the best and the spread of them.
+
+Restart i draws its random numbers from (seed, i) alone, and the best is chosen by cost, then by number: the result is
+the same for any number of threads. The moves themselves are compiled (`ttfsc.passes.place_kernel`, numba).
+"""
+
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
+import numpy as np
+import numpy.typing as npt
+
+from ttfsc.ir import Place, TtfsError, codes
+from ttfsc.passes.flow import Flow, Index
+
+log = logging.getLogger(__name__)
+HOPS = {"multicast": 0, "unicast": 1, "latency": 2, "busiest": 0}  # how the compiled moves count a group's links
+MOVES_PER_CORE = 60_000
+_TRIAL = 20_000  # moves that measure the speed
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long and for what: moves per restart, or seconds for all of them together."""
+
+    objective: str
+    seed: int
+    restarts: int
+    moves: int  # 0: MOVES_PER_CORE for every core that may move
+    seconds: float  # 0: no budget, the moves decide
+    heat: float  # first temperature, in units of a core's mean traffic
+    threads: int  # 0: as many as there are processors
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where cores stand and may stand."""
+
+    mesh: tuple[int, int]
+    places: tuple[Place, ...]  # of the cores, by number
+    closed: frozenset[Place]  # no core may stand there
+    pinned: frozenset[int]  # cores that stay where they are
+
+
+def annealed(flow: Flow, board: Board, search: Search) -> tuple[Place, ...]:
+    """Places of the cores that cost least. Raises TtfsError (TOOL) where numba is not installed."""
+    need_numba()
+    from ttfsc.passes.place_kernel import warm_up
+
+    movable = [i for i in range(len(board.places)) if i not in board.pinned]
+    if not len(flow.weight) or len(movable) < 2:
+        return board.places
+    problem = _Problem(flow, board, movable)
+    begun = time.perf_counter()
+    warm_up()
+    moves = search.moves or MOVES_PER_CORE * len(movable)
+    threads = min(search.restarts, search.threads or os.cpu_count() or 1)
+    if search.seconds:
+        trial = time.perf_counter()
+        problem.anneal(replace(search, moves=_TRIAL), 0, _TRIAL)
+        each = (time.perf_counter() - trial) / _TRIAL
+        left = max(0.0, search.seconds - (time.perf_counter() - begun))
+        moves = max(_TRIAL, int(left / each * threads / search.restarts))
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda i: problem.anneal(search, i, moves), range(search.restarts)))
+    costs = [cost for cost, _ in found]
+    best = min(range(len(found)), key=lambda i: (costs[i], i))
+    log.info(
+        "place: best of %d restarts %.0f %s, from %.0f; worst %.0f, spread %.1f %%; %d moves each, %.1f s",
+        len(found), costs[best], _UNITS[search.objective], problem.cost(board.places, search.objective), max(costs),
+        100 * (max(costs) / costs[best] - 1) if costs[best] else 0.0, moves, time.perf_counter() - begun,
+    )  # fmt: skip
+    return found[best][1]
+
+
+_UNITS = {
+    "multicast": "multicast hops",
+    "unicast": "unicast hops",
+    "latency": "packets x links to the farthest destination",
+    "busiest": "packets on the busiest link",
+}
+
+
+def need_numba() -> None:
+    """TtfsError (TOOL) where the compiled moves cannot be had."""
+    if find_spec("numba") is None:
+        fact = "scheme=anneal needs numba: pip install 'ttfsc[map]', or choose scheme=hilbert"
+        raise TtfsError.one(codes.TOOL, fact, subject="place")
+
+
+class _Problem:
+    """The flow as the compiled moves want it: groups by core, partners by core."""
+
+    def __init__(self, flow: Flow, board: Board, movable: list[int]) -> None:
+        self.flow, self.board = flow, board
+        width, height = board.mesh
+        self.slots = width * height  # cores and empty places, which move like cores without traffic
+        self.movable = np.array(movable, np.int32)
+        senders = np.repeat(flow.source, np.diff(flow.start))
+        group = np.repeat(np.arange(len(flow.weight), dtype=np.int32), np.diff(flow.start))
+        every = np.arange(len(flow.weight), dtype=np.int32)
+        self.member, self.groups = _by_core(
+            np.concatenate([flow.source, flow.to]), np.concatenate([every, group]), self.slots
+        )
+        self.near, self.partner = _by_core(
+            np.concatenate([senders, flow.to]), np.concatenate([flow.to, senders]), self.slots
+        )
+        self.scale = float((flow.weight * (1 + np.diff(flow.start))).sum()) / max(1, len(board.places))
+
+    def cost(self, places: tuple[Place, ...], objective: str) -> float:
+        """What the objective counts, of cores that stand there."""
+        from ttfsc.passes.place_kernel import link_loads, total_hops
+
+        flow, (width, height) = self.flow, self.board.mesh
+        x, y = np.array(places, np.int32).T.copy()
+        if objective == "busiest":
+            return float(link_loads(flow.weight, flow.source, flow.start, flow.to, x, y, width, height).max(initial=0))
+        return float(total_hops(flow.weight, flow.source, flow.start, flow.to, x, y, width, HOPS[objective]))
+
+    def anneal(self, search: Search, restart: int, moves: int) -> tuple[float, tuple[Place, ...]]:
+        """One restart: its cost and its places."""
+        from ttfsc.passes.place_kernel import anneal, balance
+
+        x, y, at = self._start()
+        (width, height), flow = self.board.mesh, self.flow
+        state = np.random.SeedSequence((search.seed, restart)).generate_state(1, np.uint64).astype(np.int64)
+        state |= 1  # a generator of xorshift type never leaves 0
+        groups = flow.weight, flow.source, flow.start, flow.to, self.member, self.groups
+        anneal(
+            *groups, self.near, self.partner, x, y, at, self.movable, width, height, state,
+            search.heat * self.scale, COLD * self.scale, moves, max(width, height), HOPS[search.objective],
+        )  # fmt: skip
+        if search.objective == "busiest":
+            balance(*groups, x, y, at, self.movable, width, height, state, max(1, moves // 8))
+        cores = len(self.board.places)
+        places = tuple(zip(x[:cores].tolist(), y[:cores].tolist(), strict=True))
+        return self.cost(places, search.objective), places
+
+    def _start(self) -> tuple[Index, Index, Index]:
+        """x, y of every slot and the slot at every place; -1 where nothing may move to."""
+        board, width = self.board, self.board.mesh[0]
+        at = np.full(self.slots, -1, np.int32)
+        taken = set(board.places) | board.closed
+        empty = [(i % width, i // width) for i in range(self.slots) if (i % width, i // width) not in taken]
+        places = [*board.places, *empty]
+        x, y = np.zeros(self.slots, np.int32), np.zeros(self.slots, np.int32)
+        for slot, place in enumerate(places):
+            x[slot], y[slot] = place
+            if slot not in board.pinned:
+                at[place[1] * width + place[0]] = slot
+        return x, y, at
+
+
+COLD = 0.02  # last temperature, in units of a core's mean traffic
+
+
+def _by_core(core: Index, value: Index, cores: int) -> tuple[Index, npt.NDArray[np.int32]]:
+    """The different values of every core, ascending, as (where each core's begin, values)."""
+    pairs = np.unique(core.astype(np.int64) << 32 | value)
+    start = np.searchsorted(pairs >> 32, np.arange(cores + 1)).astype(np.int32)
+    return start, (pairs & 0xFFFFFFFF).astype(np.int32)
