@@ -19,10 +19,8 @@ from vgg16 import vgg16
 
 from ttfsc.backends.c import emit as emit_c
 from ttfsc.backends.c.engine import Engine as CEngine
-from ttfsc.backends.onnx import FILE
 from ttfsc.backends.onnx import emit as emit_onnx
 from ttfsc.backends.onnx.engine import OnnxEngine
-from ttfsc.inputs import on_grid
 from ttfsc.ir import Array, Net, Result, run
 from ttfsc.models import Source, load_model
 from ttfsc.pipeline import Context, Pipeline, default_pipeline
@@ -37,8 +35,9 @@ def digits(count: int) -> Array:
     rng, base = np.random.default_rng(0), np.load(MNIST / "digits.npz")["x"]
     found = np.empty((count, *base.shape[1:]), np.uint8)
     for i in range(count):
-        image = np.roll(base[i % len(base)], rng.integers(-2, 3, 2), axis=(1, 2)).astype(np.int64)
-        found[i] = np.clip(image + np.where(image > 0, rng.integers(-20, 21, image.shape), 0), 0, 255)
+        image: Array = np.roll(base[i % len(base)], rng.integers(-2, 3, 2), axis=(1, 2)).astype(np.int64)
+        noise = rng.integers(-20, 21, image.shape)
+        found[i] = np.clip(image + np.minimum(image, 1) * noise, 0, 255)
     return found
 
 
@@ -51,15 +50,17 @@ def engines(net: Net, threads: int) -> tuple[dict[str, Run], dict[str, float]]:
         made[name] = make()
         seconds[name] = time.perf_counter() - began
 
-    files = emit_onnx(net)
-    print(f"{FILE}: {len(files[FILE]) / 2**20:.2f} MiB")
-    c, fast, full = CEngine, OnnxEngine(files, spikes=False, threads=threads), OnnxEngine(files, threads=threads)
-    add("interpreter", lambda: lambda x: run(net, x, keep=()))
     compiled = list[CEngine]()
-    add("C", lambda: compiled.append(c(emit_c(net), threads=threads)) or (lambda x: compiled[0].run(x, keep=())))
-    add("onnx", lambda: fast.run)
+
+    def in_c() -> Run:
+        compiled.append(CEngine(emit_c(net), threads=threads))
+        return lambda x: compiled[0].run(x, keep=())
+
+    add("interpreter", lambda: lambda x: run(net, x, keep=()))
+    add("C", in_c)
+    add("onnx", lambda: OnnxEngine(emit_onnx(net), spikes=False, threads=threads).run)
     add("C, every spike", lambda: compiled[0].run)
-    add("onnx, every spike", lambda: full.run)
+    add("onnx, every spike", lambda: OnnxEngine(emit_onnx(net), threads=threads).run)
     return made, seconds
 
 
@@ -78,15 +79,17 @@ def measure(name: str, net: Net, x: Array, threads: int) -> None:
             wall[engine] += time.perf_counter() - began
         for other in answers[1:]:
             assert np.array_equal(answers[0].scores, other.scores) and np.array_equal(answers[0].labels, other.labels)
-    print(f"{name}: {len(x)} images, {threads} thread(s), all answers equal")
+    fired = run(net, x[:64]).spikes.values()
+    rate = sum(int((layer > 0).sum()) for layer in fired) / sum(layer.size for layer in fired)
+    print(f"{name}: {len(x)} images, {rate:.3f} spikes/neuron, {threads} thread(s), all answers equal")
     print(
-        f"  {'engine':18} {'CPU ms/image':>13} {'wall s, all':>12} {'x interpreter':>14} {'x C':>7} {'to make, s':>11}"
+        f"  {'engine':18} {'CPU ms/image':>13} {'wall s, all':>12} {'x interpreter':>14} {'x C':>7} {'to make, s':>10}"
     )
     for engine in runs:
         ratios = cpu["interpreter"] / cpu[engine], cpu["C"] / cpu[engine]
         print(
             f"  {engine:18} {1000 * cpu[engine] / len(x):13.3f} {wall[engine]:12.2f} {ratios[0]:14.2f} {ratios[1]:7.2f}"
-            f" {made[engine]:11.2f}"
+            f" {made[engine]:10.2f}"
         )
 
 
@@ -108,7 +111,7 @@ def main() -> None:
         for factory in ("dta", "exact_relu"):
             weights = MNIST / f"{factory}.safetensors"
             net = load_model(Source(f"{MNIST / 'network.py'}:{factory}", weights=weights))
-            measure(f"MNIST {factory}", quantised(net, on_grid(x[:64], net)[0], 0, 0), x, options.threads)
+            measure(f"MNIST {factory}", quantised(net, x[:64], 0, 0), x, options.threads)
     if options.only != "mnist":
         x = np.random.default_rng(1).integers(0, 256, (options.vgg_images, 3, 32, 32), dtype=np.uint8)
         for kernel in ("ramp", "hold"):

@@ -87,7 +87,7 @@ def main_group(verbose: bool) -> None:
 @click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
 @click.option("--method", type=click.Choice(["max", "percentile", "mse"]), default="mse", show_default=True,
               help="How ranges are chosen that training did not fix.")  # fmt: skip
-@click.option("--partition", type=click.Choice(["tile", "feature"]), default="tile", show_default=True)
+@click.option("--partition", type=click.Choice(["tile", "feature", "hybrid", "auto"]), default="tile", show_default=True)
 @click.option("--pipeline", default="", help="Passes to run instead of the default ones.")
 @click.option("--calib", type=_FILE, help="X.npz to choose activation ranges on.")
 @click.option("--inputs", type=_FILE, help="X.npz to verify and measure on.  [default: the --calib inputs]")
@@ -171,6 +171,7 @@ def verify_command(folder: Path, inputs: Path, model: str | None, noc_inputs: in
 @click.option("--svg", type=_FILE, help="Folder for pictures of the mesh, its links and the energy.")
 @click.option("--traffic", type=_FILE, help="T.csv: packets by tick, source and destination, for NoC simulators.")
 @click.option("--sanafe", type=_FILE, help="Folder for the first input's frame as SANA-FE files.")
+@click.option("--sanafe-replay", type=_FILE, help="Folder for its packets only: for nets too large for SANA-FE.")
 @click.option("--spikes", type=_FILE, help="S.npz: the spike ticks of every layer (-1: never).")
 def simulate_command(folder: Path, fidelity: str, **given: Any) -> None:
     """Run a compiled DIR, or its noc folder, from the mapping files alone: spikes, traffic, latency, energy."""

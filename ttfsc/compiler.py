@@ -205,6 +205,8 @@ def verify_files(
     if not engines and meter is None:
         return Verification(not_run=not_run)
     verification = verify_engines(net, judges.x, engines, each=count)
+    if "mapped cores" in engines:
+        verification.notes.append(routers_deliver(part_of(files, "noc"), judges.x[:1]))
     verification.not_run |= not_run
     return verification
 
@@ -233,6 +235,19 @@ def noc_engine(files: dict[str, bytes]) -> Engine:
     from ttfsc.backends import noc
 
     return noc.Mesh(noc.load(files)).run
+
+
+def routers_deliver(files: dict[str, bytes], x: Array) -> str:
+    """Send the packets of x through the cycle model of the routers and say that each arrived exactly once.
+
+    Raises TtfsError naming a packet that did not.
+    """
+    from ttfsc.backends import noc
+    from ttfsc.backends.noc.simulate import Simulator
+
+    simulator = Simulator(noc.load(files))
+    count = simulator.deliver(x, simulator.mesh.run(x))
+    return f"routers: all {count} deliveries of {len(x)} input{'s' * (len(x) > 1)} made, each exactly once"
 
 
 def onnx_files(net: Net) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from ttfsc.backends.noc import MAPPING, Image, check_input, read
+from ttfsc.backends.noc import MAPPING, Image, check_input, export_sanafe, read
 from ttfsc.backends.noc.export_traffic import HEADER, traffic_table
 from ttfsc.backends.noc.simulate import Fidelity, Simulator
 from ttfsc.backends.noc.summary import lines, summary
@@ -16,7 +16,7 @@ from ttfsc.ir import Const, Loc, Spikes, TtfsError, codes, save_npz, ticks_of
 
 def simulate_folder(
     folder: Path, *, inputs: Path, fidelity: Fidelity, limit: int, output: Path | None, svg: Path | None,
-    traffic: Path | None, sanafe: Path | None, spikes: Path | None,
+    traffic: Path | None, sanafe: Path | None, sanafe_replay: Path | None, spikes: Path | None,
 ) -> None:  # fmt: skip
     """Run DIR/noc (or DIR itself) on inputs, print the figures, and write what was asked for.
 
@@ -42,9 +42,9 @@ def simulate_folder(
     if traffic is not None:
         write(traffic, traffic_of(simulator, samples).encode())
     if sanafe is not None:
-        from ttfsc.backends.noc.export_sanafe import sanafe_files
-
-        write_all(sanafe, sanafe_files(simulator, samples.x[:1]))
+        write_all(sanafe, export_sanafe.sanafe_files(simulator, samples.x[:1]))
+    if sanafe_replay is not None:
+        write_all(sanafe_replay, export_sanafe.sanafe_replay(simulator, samples.x[:1]))
     if spikes is not None:
         windows = {layer.layer.name: Spikes(layer.shape, layer.opens, layer.closes) for layer in image.layers}
         kept = {n: s for n, s in found.result.spikes.items() if n in windows}

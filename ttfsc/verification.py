@@ -37,6 +37,7 @@ class Verification:
     times: dict[str, int] = field(default_factory=dict[str, int])  # engine -> spike times compared
     differences: list[Difference] = field(default_factory=list[Difference])
     not_run: dict[str, str] = field(default_factory=dict[str, str])  # check -> why it did not run
+    notes: list[str] = field(default_factory=list[str])  # what else was proven on the way
 
     @property
     def exact(self) -> bool:
@@ -50,7 +51,8 @@ class Verification:
             for engine, count in self.inputs.items()
             if not any(d.engine == engine for d in self.differences)
         ]
-        return found + [str(d) for d in self.differences] + [f"not verified: {k}: {v}" for k, v in self.not_run.items()]
+        found += [*self.notes, *map(str, self.differences)]
+        return found + [f"not verified: {check}: {why}" for check, why in self.not_run.items()]
 
     def for_report(self) -> reporting.Verification:
         """The same, as the report states it."""

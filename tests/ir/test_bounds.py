@@ -52,7 +52,7 @@ def last_look(net: Net, name: str) -> int:
     return latest
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(integer_nets(max_layers=2), st.integers(0, 2**32 - 1))
 def test_no_input_exceeds_them(net: Net, seed: int) -> None:
     bounds = bounds_of(net)

@@ -41,7 +41,7 @@ from ttfsc.ir.values import mean
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(integer_nets(), SEEDS)
 def test_run_is_semantics_md(net: Net, seed: int) -> None:
     x = inputs_for(net, seed, 3)

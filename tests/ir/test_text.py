@@ -60,6 +60,7 @@ def test_nets_read_as_they_print(net: Net, hashes: bool) -> None:
     same(net, hashes=hashes)
 
 
+@settings(max_examples=40)
 @given(integer_nets(max_layers=1), st.data())
 def test_origins_survive_whatever_they_are(net: Net, data: st.DataObject) -> None:
     names = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -181,7 +182,7 @@ def test_any_words_of_the_language(words: list[str]) -> None:
     messages(" ".join(words))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(integer_nets(max_layers=1), st.data())
 def test_any_edit_of_a_net_reads_or_has_a_message(net: Net, data: st.DataObject) -> None:
     text = show(mapped_or(net), hashes=True)

@@ -29,7 +29,7 @@ MESH = '[mesh_width]\nvalue = 4\nunit = "cores"\nsource = "sheet"\n'
 
 BAD: list[tuple[str, Change, str]] = [
     ("not TOML", lambda t: t + "= 3", "not TOML:"),
-    ("unknown key", lambda t: t + "[e_sopp]\nvalue = 1", "e_sopp: unknown key; a chip has delivery, e_hop"),
+    ("unknown key", lambda t: t + "[e_sopp]\nvalue = 1", "e_sopp: unknown key; a chip has accumulator_bits, axons_in"),
     ("no name", lambda t: t.replace('name = "mine"\n', ""), 'name: missing: write name = "..."'),
     ("name of wrong type", lambda t: t.replace('"mine"', "3"), "name: 3 must be text"),
     ("name with spaces", lambda t: t.replace('"mine"', '"my chip"'), "name: 'my chip': letters, digits"),

@@ -142,7 +142,7 @@ def test_synapse_memory() -> None:
     assert [f.split(": ")[2] for f in faults] == ["'fire' %c2", "'fire' %f3"]
     assert faults[0].endswith(
         "needs 51,200 bits of synapse memory on one core with scheme=tile, small has 40,000: 11,200 too few; choose "
-        "partition{scheme=feature}, which needs 12,800, or fewer bits per weight, or a chip with more (--arch)"
+        "partition{scheme=hybrid}, which needs 25,600, or fewer bits per weight, or a chip with more (--arch)"
     )
     assert faults[1].endswith("369,600 too few; choose fewer bits per weight, or a chip with more (--arch)")
 

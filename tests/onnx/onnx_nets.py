@@ -48,7 +48,8 @@ class Model:
         return out
 
     def proto(self, *outputs: str) -> onnx.ModelProto:
-        ends = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs or (self.last,)]
+        elem = TensorProto.INT64 if self.nodes[-1].op_type == "ArgMax" else TensorProto.FLOAT
+        ends = [helper.make_tensor_value_info(o, elem, None) for o in outputs or (self.last,)]
         graph = helper.make_graph(self.nodes, "g", [self.input], ends, self.tensors)
         imports = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in self.domains)]
         return helper.make_model(graph, opset_imports=imports, ir_version=10)
@@ -66,11 +67,12 @@ def floats(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Floats:
 
 def session(model: onnx.ModelProto) -> Any:
     """onnxruntime, as the file says, without its own rewriting."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    ort: Any = onnxruntime
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def answers(model: onnx.ModelProto, x: Array) -> Array:
@@ -82,15 +84,16 @@ def answers(model: onnx.ModelProto, x: Array) -> Array:
     return np.concatenate(parts)
 
 
-def imported(model: onnx.ModelProto, folder: Path, **options: Any) -> Net:
+def imported(model: onnx.ModelProto, folder: Path, **given: Any) -> Net:
     """The net of a model, pixels 0..255 by default."""
     path = folder / "net.onnx"
     path.write_bytes(model.SerializeToString())
-    return load_onnx(path, **({"input_range": (0, 255)} | options))
+    options: dict[str, Any] = {"input_range": (0, 255)} | given
+    return load_onnx(path, **options)
 
 
 def agree(model: onnx.ModelProto, folder: Path, shape: Sequence[int], *, seed: int = 0, **options: Any) -> Net:
-    """The net of a model, after its scores were compared with onnxruntime's on random pixels [N, *shape of the file]."""
+    """The net of a model, its scores compared with onnxruntime's on random pixels [N, *shape of the file]."""
     options = {"input_range": (0, 255), "input_scale": 1 / 255} | options
     net = imported(model, folder, **options)
     low, high = options["input_range"]

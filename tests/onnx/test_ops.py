@@ -13,7 +13,7 @@ from tests.onnx.onnx_nets import Model, agree, answers, floats, imported
 from ttfsc.frontends.onnx_load import check_onnx
 from ttfsc.ir import Fire, TtfsError, run
 
-FEW = settings(max_examples=25)
+FEW = settings(max_examples=60)
 
 
 def head(m: Model, rng: np.random.Generator, size: int, classes: int = 3) -> Model:
@@ -80,11 +80,14 @@ def test_pool(
     if behind:
         m.node("Conv", floats(rng, 3, 2, 3, 3), pads=[1, 1, 1, 1])
         m.node("Relu")
+    if ceil or auto:
+        stride = min(stride, kh)  # where windows are apart, onnxruntime fails or contradicts its own shape inference
     attributes: dict[str, Any] = {"kernel_shape": [kh, kw], "strides": [stride, 1]}
     if auto:
         attributes["auto_pad"] = auto
     else:
-        attributes |= {"pads": [min(p, k - 1) for p, k in zip(pads, (kh, kw, kh, kw), strict=True)], "ceil_mode": int(ceil)}
+        fitting = [min(p, k - 1) for p, k in zip(pads, (kh, kw, kh, kw), strict=True)]
+        attributes |= {"pads": fitting, "ceil_mode": int(ceil)}
     if op == "AveragePool":
         attributes["count_include_pad"] = int(count and not auto)
     m.node(op, **attributes)
@@ -161,13 +164,13 @@ def test_a_branch_taken_from_a_constant() -> None:
 
 
 @pytest.mark.parametrize(("least", "most"), [(0.0, 6.0), (0.0, None), (0.0, 0.25)])
-@pytest.mark.parametrize("opset", [6, 17])
+@pytest.mark.parametrize("opset", [9, 17])
 def test_clip(least: float, most: float | None, opset: int) -> None:
     rng = np.random.default_rng(5)
     m = Model(["N", 2, 4, 4], opset=opset)
     m.node("Conv", floats(rng, 3, 2, 3, 3))
-    if opset == 6:
-        m.node("Clip", min=least, **({} if most is None else {"max": most}))
+    if opset == 9:
+        m.node("Clip", **({"min": least} if most is None else {"min": least, "max": most}))
     else:
         m.node("Clip", np.float32(least), *([] if most is None else [np.float32(most)]))
     check(m, (2, 4, 4), rng)

@@ -1,8 +1,9 @@
 """Shared by the ONNX tests: compare an exported net with the interpreter, spike by spike."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import onnx
 
 from ttfsc.backends.onnx import emit
 from ttfsc.backends.onnx.engine import OnnxEngine
@@ -19,6 +20,11 @@ def assert_equal(net: Net, x: Array) -> None:
     assert got.scores.dtype == np.int64
     np.testing.assert_array_equal(got.scores, want.scores)
     np.testing.assert_array_equal(got.labels, want.labels)
+
+
+def check_form(model: onnx.ModelProto) -> None:
+    """The ONNX project's own checker, shape inference included."""
+    cast("Any", onnx.checker).check_model(model, full_check=True)
 
 
 class Maker:

@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from tests.onnx_export.onnx_nets import Maker, assert_equal
+from tests.onnx_export.onnx_nets import Maker, assert_equal, check_form
 from tests.strategies import inputs_for, integer_nets
 from ttfsc.backends.onnx import FILE, emit
 from ttfsc.backends.onnx.synapses import EXACT, parts_of
 from ttfsc.ir import OPEN, Analog, Conv2d, Decode, Encode, Flatten, Net, Ref, Spikes, bounds_of, run
 
-check: Any = onnx.checker.check_model  # its types name an open os.PathLike
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
@@ -32,7 +31,7 @@ def test_a_second_runtime_agrees(net: Net, seed: int) -> None:
     """The ONNX project's own evaluator, in numpy: another order of addition, no graph optimiser, the same integers."""
     x = inputs_for(net, seed, 3)
     model = onnx.load_model_from_string(emit(net, spikes=True)[FILE])
-    check(model, full_check=True)
+    check_form(model)
     kind = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
     evaluator: Any = ReferenceEvaluator(model)
     found = dict(zip([o.name for o in model.graph.output], evaluator.run(None, {"in": x.astype(kind)}), strict=True))
@@ -133,6 +132,57 @@ def test_falling_tables_at_their_edges(kernel: str, per: str) -> None:
     x = inputs_for(net, 0, 400)
     assert len(np.unique(run(net, x).spikes["f"])) > ticks // 2
     assert_equal(net, x)
+
+
+HEAVY, LIGHT = 4100, 300  # input neurons of weight 127 and of weight 1
+
+
+def spikes_for(s: int, w: int, ticks: int) -> npt.NDArray[np.int32]:
+    """Values of HEAVY + LIGHT input neurons with `sum w x = s` and `sum w of those that fired = w`."""
+    light = 150 + (w - 150) % 127
+    heavy = (w - light) // 127
+    rest = light + (s - light) % 127
+    total = (s - rest) // 127
+    x = np.zeros(HEAVY + LIGHT, np.int32)
+    for first, count, value in ((0, heavy, total), (HEAVY, light, rest)):
+        assert 0 <= count <= value <= count * ticks, "not reachable"
+        x[first : first + count] = value // count
+        x[first : first + value % count] += 1
+    return x
+
+
+def at_the_limit(kernel: str, theta: npt.NDArray[np.float64], sums: list[tuple[int, int]]) -> None:
+    """One neuron, one table, membranes of given (S, W): the division must be float64, and right."""
+    ticks = len(theta)
+    m = Maker(Spikes((HEAVY + LIGHT,), 0, ticks), ticks=ticks)
+    m.fire("f", m.dense("v", np.array([[127] * HEAVY + [1] * LIGHT]), kernel=kernel), theta[None])
+    m.b.add(Decode(name="out", type=OPEN, xs=(Ref("f"), Ref("v")), rule="first_spike"))
+    net = m.b.net()
+    x = np.stack([spikes_for(s, w, ticks) for s, w in sums])
+    graph = onnx.load_model_from_string(emit(net)[FILE]).graph
+    wide = [n for n in graph.node if n.op_type == "Cast" and n.attribute[0].i == onnx.TensorProto.DOUBLE]
+    assert wide and "GreaterOrEqual" not in [n.op_type for n in graph.node], "float32 would not do here"
+    assert len(np.unique(run(net, x).spikes["f"])) > 3
+    assert_equal(net, x)
+
+
+def test_rising_membranes_that_miss_by_one() -> None:
+    """S + W n = theta[n] - 1: the quotient lies less than half a float32 spacing above n."""
+    n = np.arange(16)
+    for start, slope in ((1_300_000 + 1 / 64, 1000 + 21 / 64), (1_400_000.3, 777.777)):
+        theta = np.ceil(start - slope * n)
+        sums = list[tuple[int, int]]()
+        for w in range(150_000, 250_000, 4_321):
+            sums += [(int(theta[k]) - 1 - w * k + d, w) for k in range(1, 6) for d in (0, 1)]
+        reachable = [(s, w) for s, w in sums if w + 3000 < s < 9 * w]
+        assert len(reachable) > 60
+        at_the_limit("ramp", theta, reachable)
+
+
+def test_settled_membranes_near_24_bits() -> None:
+    """Thresholds 3.3 apart at 8 million: float32 cannot hold the line's offset."""
+    theta = np.ceil(8_000_000 + 3.3 * (16 - np.arange(16)))
+    at_the_limit("hold", theta, [(8_000_000 + j, 520_100) for j in range(-3, 60)])
 
 
 @settings(max_examples=60, deadline=None)

@@ -79,7 +79,7 @@ def test_rising(drawn: tuple[int, int, int, str]) -> None:
     for c in range(len(theta)):
         inside: npt.NDArray[np.bool_] = ((v >= least[c, 0]) & (v <= most[c, 0])).all(-1)
         hit: npt.NDArray[np.bool_] = v[inside] >= theta[c]
-        want: Ints = np.where(hit.any(-1), hit.argmax(-1), ticks)
+        want = np.where(hit.any(-1), hit.argmax(-1), np.int64(ticks))
         gap = np.float32(line.start[c]) - s[inside].astype(np.float32)
         never = np.float32(2.0**-line.scale / (2 * ticks))
         rate = np.maximum(w[inside].astype(np.float32) + np.float32(line.slope[c]), never)

@@ -120,7 +120,7 @@ def test_every_pass_is_registered_and_every_name_resolves() -> None:
         assert module == f"ttfsc.passes.{function}"
         assert getattr(ttfsc.passes, function) is getattr(import_module(module), function)
     folder = Path(inspect.getfile(ttfsc.passes)).parent
-    helpers = {"__init__", "rewrite", "ranges", "grid", "thresholds", "windows", "sums"}
+    helpers = {"__init__", "rewrite", "ranges", "grid", "thresholds", "windows", "sums", "twin", "compensate"}
     files = {path.stem for path in folder.glob("*.py")} - helpers
     assert files == {name.replace("-", "_") for name in PASSES}
 
@@ -130,7 +130,9 @@ def test_passes_say_what_they_do() -> None:
         assert one.summary.endswith("."), one.name
         assert Pipeline.parse(one.name).steps == (Step(one.name),)
     usages = {one.name: one.usage for one in list_passes()}
-    assert usages["quantize"] == "quantize{bits=0,ticks=0,method=max|percentile|mse,percentile=99.9,nearest=false}"
+    assert usages["quantize"] == (
+        "quantize{bits=0,ticks=0,method=max|percentile|mse,percentile=99.9,nearest=false,compensate=false,correct=false}"
+    )
     assert usages["fold-avgpool"] == "fold-avgpool"
 
 

@@ -44,6 +44,7 @@ from ttfsc.ir.geometry import pool_out
 from ttfsc.ir.ops import NO_PAD, Kernel, Pair, Quad
 
 ONE: Pair = (1, 1)
+MAX_ROW = 1 << 13  # neurons of a row that a skip connection passes on
 FIRST_SPIKE, MEMBRANE = "ttfsc.nn.FirstSpike", "ttfsc.nn.Membrane"
 
 
@@ -131,6 +132,11 @@ class Lowering(Tape):
             name = self.fresh(tag)
             const = self.const(f"{name}.weight", w)
             return self.emit(Conv2d(name=name, type=OPEN, loc=self.loc, x=x.ref, w=const, groups=x.shape[0]))
+        if x.shape[0] > MAX_ROW:
+            raise Refused(
+                f"passes a row of {x.shape[0]} values on one by one, which takes a matrix of as many synapses squared; at "
+                f"most {MAX_ROW} are passed on: add the branches while they are images"
+            )
         name = self.fresh(tag)
         const = self.const(f"{name}.weight", np.eye(x.shape[0], dtype=np.float32) * np.float32(x.unit))
         return self.emit(Dense(name=name, type=OPEN, loc=self.loc, x=x.ref, w=const))

@@ -23,7 +23,9 @@ def _two(node: Node, inputs: list[Operand], low: OnnxLowering) -> tuple[View, Ar
         raise Refused(f"has {len(inputs)} operands; two are understood")
     a, b = inputs
     axis = integer(node, "axis", -1)
-    if integer(node, "broadcast", 0) and isinstance(a, View) and isinstance(b, Known):  # opset 6: b's axes begin at axis
+    if (
+        integer(node, "broadcast", 0) and isinstance(a, View) and isinstance(b, Known)
+    ):  # opset 6: b's axes begin at axis
         behind = len(a.axes) - (axis if axis >= 0 else len(a.axes) - b.array.ndim) - b.array.ndim
         b = replace(b, array=b.array.reshape(*b.array.shape, *(1,) * max(behind, 0)))
     if isinstance(a, Known):
@@ -203,9 +205,10 @@ def size_of(low: OnnxLowering, node: Node, inputs: list[Operand]) -> Known:
 def same(low: OnnxLowering, node: Node, inputs: list[Operand]) -> View:
     """Identity; Dropout at inference; a Cast between real numbers."""
     x = _view(inputs[0])
-    if node.op == "Cast" and integer(node, "to", 1) not in (1, 10, 11, 16) and not x.tail:
-        if x.grid is None and not (x.raw and integer(node, "to", 1) in (2, 3, 4, 5, 6, 7, 12, 13)):
-            raise Refused("casts an activation to integers, which rounds it; quantise it with QuantizeLinear instead")
+    to = integer(node, "to", 1)
+    whole = to not in (1, 10, 11, 16)  # the input is integers anyway, and so is what a quantiser made
+    if node.op == "Cast" and whole and not (x.tail or x.grid or (x.raw and to in (2, 3, 4, 5, 6, 7, 12, 13))):
+        raise Refused("casts an activation to integers, which rounds it; quantise it with QuantizeLinear instead")
     if node.op == "Dropout" and len(inputs) > 2 and isinstance(inputs[2], Known) and inputs[2].array.any():
         ratio = inputs[1]
         if not isinstance(ratio, Known) or ratio.array.any():
@@ -216,7 +219,11 @@ def same(low: OnnxLowering, node: Node, inputs: list[Operand]) -> View:
 def pad(low: OnnxLowering, node: Node, inputs: list[Operand]) -> View:
     """Zeros around height and width; the convolution or pool behind takes them over."""
     x = activation(low, inputs[0])
-    pads = ints(node, "pads", ints(node, "paddings")) if len(inputs) < 2 else whole_numbers(fixed(inputs[1], "pads"), "pads")
+    pads = (
+        ints(node, "pads", ints(node, "paddings"))
+        if len(inputs) < 2
+        else whole_numbers(fixed(inputs[1], "pads"), "pads")
+    )
     value = optional(inputs, 2)
     filling = fixed(value, "value").array.reshape(-1).any() if value is not None else number(node, "value", 0.0)
     if word(node, "mode", "constant") != "constant" or filling:

@@ -205,7 +205,20 @@ def _expand(node: Node, inputs: list[Known | None]) -> Array:
 
 
 def _cast(node: Node, inputs: list[Known | None]) -> Array:
-    to = {1: "f4", 2: "u1", 3: "i1", 4: "u2", 5: "i2", 6: "i4", 7: "i8", 9: "b1", 10: "f4", 11: "f8", 12: "u4", 13: "u8"}
+    to = {
+        1: "f4",
+        2: "u1",
+        3: "i1",
+        4: "u2",
+        5: "i2",
+        6: "i4",
+        7: "i8",
+        9: "b1",
+        10: "f4",
+        11: "f8",
+        12: "u4",
+        13: "u8",
+    }
     target = integer(node, "to", 1)
     if target not in to:
         raise Refused(f"casts to type {target}, which is not understood")

@@ -1,4 +1,4 @@
-"""An .onnx file to a plain graph: nodes in order with attributes as Python values, known tensors, the input, the outputs.
+"""An .onnx file to a plain graph: nodes in order, attributes as Python values, known tensors, the input, the outputs.
 
 The file may be damaged or hostile: every tensor's size is checked against its bytes, names are unique, the graph has
 no cycle, and whatever is wrong is reported together.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from ttfsc.frontends.onnx_tensor import Known, known
+from ttfsc.frontends.onnx_tensor import Known, known, text
 from ttfsc.frontends.value import Refused
 from ttfsc.ir import Fault, Loc, TtfsError, codes
 
@@ -108,7 +108,7 @@ class _Reader:
         self.read_tensors()
         found = self.graph_input()
         nodes = self.ordered(self.read_nodes())
-        outputs = tuple(o.name for o in self.source.output)
+        outputs = tuple(text(o.name) for o in self.source.output)
         if not outputs:
             self.fault(codes.DAMAGED, "has no output")
         for name in outputs:
@@ -119,7 +119,7 @@ class _Reader:
         return Graph(self.path.stem, opset, nodes, self.tensors, found, outputs)
 
     def opset(self) -> int:
-        versions = {o.domain: o.version for o in self.model.opset_import if o.domain in _STANDARD}
+        versions = {text(o.domain): o.version for o in self.model.opset_import if o.domain in _STANDARD}
         newest = onnx.defs.onnx_opset_version()
         if not versions:
             self.fault(codes.DAMAGED, "does not say which opset it uses (opset_import); export it again")
@@ -132,7 +132,7 @@ class _Reader:
             )
             self.fault(codes.UNSUPPORTED, fact)
         if self.model.functions:
-            names = ", ".join(sorted({f.name for f in self.model.functions})[:5])
+            names = ", ".join(sorted({text(f.name) for f in self.model.functions})[:5])
             fact = f"has functions of its own ({names}); inline them: onnx.inliner.inline_local_functions(model)"
             self.fault(codes.UNSUPPORTED, fact)
         return version
@@ -146,43 +146,47 @@ class _Reader:
         if self.source.sparse_initializer:
             self.fault(codes.UNSUPPORTED, "has sparse initialisers, which are not understood; store them densely")
         for tensor in self.source.initializer:
-            subject = f"initialiser {tensor.name}"
-            self.define(tensor.name, subject)
+            name = text(tensor.name)
+            self.define(name, f"initialiser {name}")
             try:
-                self.tensors[tensor.name] = known(tensor, self.path.parent)
+                self.tensors[name] = known(tensor, self.path.parent)
             except Refused as e:
-                self.fault(e.code, str(e), origin=tensor.name, subject=subject)
+                self.fault(e.code, str(e), origin=name, subject=f"initialiser {name}")
 
     def graph_input(self) -> GraphInput | None:
         """The one input that is no initialiser: old exporters list weights as inputs too."""
-        initialisers = {t.name for t in self.source.initializer}
-        inputs = [i for i in self.source.input if i.name not in initialisers]
+        initialisers = {text(t.name) for t in self.source.initializer}
+        inputs = [i for i in self.source.input if text(i.name) not in initialisers]
         if len(inputs) != 1:
-            names = ", ".join(i.name for i in inputs) or "none"
+            names = ", ".join(text(i.name) for i in inputs) or "none"
             fact = (
                 f"has {len(inputs)} inputs that are no initialisers ({names}); a net has exactly one: "
                 "onnx.utils.extract_model cuts a part out, and missing weights must be initialisers"
             )
             self.fault(codes.UNSUPPORTED, fact, subject="input")
             for i in inputs:
-                self.define(i.name, "the inputs")
+                self.define(text(i.name), "the inputs")
             return None
         (found,) = inputs
-        self.define(found.name, "the input")
+        name = text(found.name)
+        self.define(name, "the input")
         if not found.type.HasField("tensor_type"):
-            self.fault(codes.UNSUPPORTED, "is no tensor", subject=f"input {found.name}")
+            self.fault(codes.UNSUPPORTED, "is no tensor", subject=f"input {name}")
             return None
         tensor = found.type.tensor_type
         dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
         negative = [d for d in dims[1:] if d is not None and d < 0]
         if negative:
-            self.fault(codes.DAMAGED, f"has the negative dimension {negative[0]}", subject=f"input {found.name}")
-        return GraphInput(found.name, tuple(d if d is not None and d > 0 else None for d in dims), int(tensor.elem_type))
+            self.fault(codes.DAMAGED, f"has the negative dimension {negative[0]}", subject=f"input {name}")
+        return GraphInput(
+            name, tuple(d if d is not None and d > 0 else None for d in dims), int(tensor.elem_type)
+        )
 
     def read_nodes(self) -> list[Node]:
         nodes, taken = list[Node](), set[str]()
         for i, proto in enumerate(self.source.node):
-            name = wanted = proto.name or f"{proto.op_type}_{i}"
+            op = text(proto.op_type)
+            name = wanted = text(proto.name) or f"{op}_{i}"
             while name in taken:
                 name = f"{wanted}_{i}"
                 wanted = name
@@ -191,13 +195,13 @@ class _Reader:
             attributes = dict[str, Attribute]()
             for a in proto.attribute:
                 try:
-                    attributes[a.name] = _attribute(a)
+                    attributes[text(a.name)] = _attribute(a)
                 except Refused as e:
-                    fact = f"its attribute {a.name} {e}"
-                    self.faults.append(Fault(e.code, loc, f"'{proto.op_type}' {name}", fact))
-            domain = "" if proto.domain in _STANDARD else proto.domain
+                    fact = f"its attribute {text(a.name)} {e}"
+                    self.faults.append(Fault(e.code, loc, f"'{op}' {name}", fact))
+            domain = "" if proto.domain in _STANDARD else text(proto.domain)
             node = Node(
-                proto.op_type, name, tuple(proto.input), tuple(proto.output), loc,
+                op, name, tuple(map(text, proto.input)), tuple(map(text, proto.output)), loc,
                 "" if domain in QONNX else domain, attributes,
             )  # fmt: skip
             for output in node.outputs:

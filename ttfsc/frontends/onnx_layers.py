@@ -1,4 +1,4 @@
-"""Rules for layers: convolutions, dense layers, pools, batch norms. A rule gets the lowering, the node and its operands."""
+"""Rules for layers: convolutions, dense layers, pools, batch norms. A rule gets the lowering, the node, its operands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def activation(low: OnnxLowering, x: Operand) -> View:
     if not isinstance(x, View):
         raise Refused("reads a constant where an activation is expected; compute with the layer's input instead")
     if x.grid is not None:
-        raise Refused("computes with the integers of a QuantizeLinear; put a DequantizeLinear in front of it (QDQ format)")
+        raise Refused(
+            "computes with the integers of a QuantizeLinear; put a DequantizeLinear in front of it (QDQ format)"
+        )
     if x.tail:
         raise Refused(f"reads the result of {x.tail}, which is only understood at the end; remove that node")
     return x
@@ -222,7 +224,9 @@ def _window(low: OnnxLowering, node: Node, x: View) -> tuple[View, Pair, Pair, Q
     kernel = ints(node, "kernel_shape")
     axes = len(x.axes) - 2
     if kernel is None or len(kernel) != axes or axes not in (1, 2):
-        raise Refused(f"pools {list(x.shape(low.size))} with kernel_shape {kernel}; one or two spatial axes are understood")
+        raise Refused(
+            f"pools {list(x.shape(low.size))} with kernel_shape {kernel}; one or two spatial axes are understood"
+        )
     x = low.image(x)
     if integer(node, "storage_order", 0):
         raise Refused("has storage_order=1; use 0")

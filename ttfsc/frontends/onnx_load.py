@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
-from ttfsc.frontends.value import BROKEN, Declared, Refused
+from ttfsc.frontends.value import Declared, Refused
 from ttfsc.ir import Fault, Loc, Net, Shape, TtfsError, codes, show_shape
 
 __all__ = ["check_onnx", "load_onnx"]
@@ -69,9 +69,12 @@ def _sizes(dims: tuple[int | None, ...], given: Shape | None) -> tuple[Shape, in
     """The shape of a sample, and the batch that the file computes with: its own, or 1 where that is open or absurd."""
     if not dims:
         raise Refused("has no axes; must be [N, channels, height, width] or [N, features]", codes.INPUT)
-    batch = dims[0] if dims[0] is not None and dims[0] <= _MAX_BATCH else 1
-    own = dims[1:] if len(dims) > 1 else (dims[0],)
-    if given is not None and (len(given) != len(own) or any(n not in (None, g) for n, g in zip(own, given, strict=True))):
+    first = dims[0]
+    batch = first if first is not None and first <= _MAX_BATCH else 1
+    own = dims[1:] if len(dims) > 1 else dims
+    if given is not None and (
+        len(given) != len(own) or any(n not in (None, g) for n, g in zip(own, given, strict=True))
+    ):
         shown = "x".join("?" if n is None else str(n) for n in own)
         raise Refused(f"is {shown} in the file, but --input-shape says {show_shape(given)}", codes.INPUT)
     shape = given if given is not None else tuple(n for n in own if n is not None)
@@ -81,8 +84,3 @@ def _sizes(dims: tuple[int | None, ...], given: Shape | None) -> tuple[Shape, in
     if not shape or min(shape) < 1 or prod(shape) > _MAX_INPUT:
         raise Refused(f"has {show_shape(shape)} numbers per sample; must be 1 to {_MAX_INPUT}", codes.INPUT)
     return shape, batch if len(dims) > 1 else 1
-
-
-def is_broken(x: object) -> bool:
-    """Whether a node's result was refused."""
-    return x is BROKEN

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttfsc.frontends.lowering import Lowering
 from ttfsc.frontends.onnx_file import GraphInput
-from ttfsc.frontends.onnx_tensor import Known, limits_of
+from ttfsc.frontends.onnx_tensor import Known
 from ttfsc.frontends.onnx_view import BATCH_AXIS, Change, View, over_atoms, row_order, whole
 from ttfsc.frontends.value import Declared, Refused, Value, Waiting
 from ttfsc.ir import (
@@ -112,7 +112,9 @@ class OnnxLowering(Lowering):
                 fact = f"the model's input is {show_shape(view.atoms)}, the net's {show_shape(shape)}"
                 self.note(f"{fact}: channels, height, width")
         if tuple(order) != self.order:
-            raise Refused("reads the input with its axes in another order than the layer before; transpose it once only")
+            raise Refused(
+                "reads the input with its axes in another order than the layer before; transpose it once only"
+            )
         axes = tuple(tuple(order.index(a) for a in axis) for axis in view.axes[1:])
         seen = View((self.made,), self.made.shape, (BATCH_AXIS, *axes))
         for change in view.changes:
@@ -132,7 +134,9 @@ class OnnxLowering(Lowering):
         loc = Loc(self.loc.file, origin=self.source.name)
         before, self.loc = self.loc, loc
         try:
-            return self.input(shape, *low_high, 1.0 if scale is None else scale, name=clean(self.source.name) or "input")
+            return self.input(
+                shape, *low_high, 1.0 if scale is None else scale, name=clean(self.source.name) or "input"
+            )
         finally:
             self.loc = before
 
@@ -169,7 +173,9 @@ class OnnxLowering(Lowering):
         elif placed and (scale == scale.reshape(-1)[0]).all():
             return self._mapped(self._scaled(x, float(scale.reshape(-1)[0])), np.broadcast_to(shift, x.shape))
         elif placed:
-            raise Refused("multiplies every place by a number of its own; one number, or one per channel, is understood")
+            raise Refused(
+                "multiplies every place by a number of its own; one number, or one per channel, is understood"
+            )
         return self.affine(x, scale.reshape(-1), shift.reshape(-1), tag="norm" if self.taken(self.base) else "")
 
     def _scaled(self, x: Value, scale: float) -> Value:
@@ -221,7 +227,9 @@ class OnnxLowering(Lowering):
         if count < 2:
             raise Refused(f"quantises to {count + 1} levels; a window has at least two ticks, three levels with never")
         if count > MAX_LEVELS:
-            self.note(f"has {count} levels above 0, more than {MAX_LEVELS} ticks; its range is kept, its levels are not")
+            self.note(
+                f"has {count} levels above 0, more than {MAX_LEVELS} ticks; its range is kept, its levels are not"
+            )
             return self._ranged(x, count * scale, 0, 0.0)
         return self._ranged(x, count * scale, count, scale / 2 if nearest else 0.0)
 
@@ -235,7 +243,8 @@ class OnnxLowering(Lowering):
                 late.append(Waiting("flatten"))
             op = self.op(op.x)
         known = isinstance(op, Fire) and op.theta is not None
-        if known and (abs(x.unit / top - 1) < 1e-6 if ticks and op.ticks == ticks else not ticks and x.unit <= top):
+        own = op.ticks if isinstance(op, Fire) else 0
+        if known and (abs(x.unit / top - 1) < 1e-6 if ticks and own == ticks else not ticks and x.unit <= top):
             return x  # quantised to these levels already, or cannot reach the clip
         if isinstance(op, Fire) and op.theta is None:
             v, unit = self.whole(Ref(op.v)), x.unit
@@ -344,16 +353,14 @@ def clean(name: str) -> str:
 
 
 def finite(name: str, array: Array) -> Array:
-    """The array; refuses NaN and infinity."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        count = int(array.size - np.count_nonzero(np.isfinite(array)))
-        raise Refused(f"{name} holds {count} values that are NaN or infinite; train or export it again", codes.NONFINITE)
+    """The array; refuses NaN and infinity, and what is infinite in float32."""
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            count = int(array.size - np.count_nonzero(np.isfinite(array.astype(np.float32))))
+        if count:
+            fact = f"{name} holds {count} values that are NaN or infinite; train or export it again"
+            raise Refused(fact, codes.NONFINITE)
     return array
-
-
-def elem_limits(known: Known | None, default: int) -> tuple[int, int]:
-    """Smallest and largest integer of a zero point's type."""
-    return limits_of(default if known is None else known.elem)
 
 
 def _cut(k: Known | None, rows: slice, part: int) -> Known | None:

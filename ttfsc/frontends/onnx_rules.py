@@ -1,4 +1,4 @@
-"""What is understood of ONNX: one table from op types to rules. Everything else is refused with a reason and a rewrite."""
+"""What is understood of ONNX: a table from op types to rules. Everything else is refused with reason and rewrite."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _ROWS: tuple[tuple[str, Call, str], ...] = (
     ("Hardmax", a.tail, _AT_END),
     ("Sigmoid", a.tail, _AT_END),
     ("ArgMax", a.tail, _AT_END),
-    ("QuantizeLinear", q.quantize_linear, "up to 64 levels above 0 become ticks, more give the range; weights keep their integers"),
+    ("QuantizeLinear", q.quantize_linear, "up to 64 levels become ticks, more only give the range"),
     ("DequantizeLinear", q.dequantize_linear, "weights keep their integers: up to 8 bits, symmetric"),
     ("Quant", q.quant, "QONNX: as QuantizeLinear and DequantizeLinear together; zero point 0"),
     ("BipolarQuant", q.bipolar_quant, "QONNX: of weights"),
@@ -80,11 +80,15 @@ RULES: dict[str, Rule] = {name: Rule(call, notes) for name, call, notes in _ROWS
 CONSTANTS = "of constants only"  # ops that are computed where all their inputs are known
 ONLY_FOLDED = tuple(name for name in FOLDED if name not in RULES)
 
-_CURVED = "is curved or lets negative values through; spikes carry 0..c, straight: train with Relu (or Clip 0..6) instead"
+_CURVED = (
+    "is curved or lets negative values through; spikes carry 0..c, straight: train with Relu (or Clip 0..6) instead"
+)
 _STATISTICS = "normalises by the statistics of each input, which no fixed weights can do; use BatchNormalization"
 _TIME = "keeps a state from step to step; a net here sees one image: leave it out"
 _GROWS = "enlarges the image, for which there is no synapse here; use strides and convolutions only"
-_INTEGERS = "computes on integers; export the model in QDQ format (QuantizeLinear and DequantizeLinear around float ops)"
+_INTEGERS = (
+    "computes on integers; export the model in QDQ format (QuantizeLinear and DequantizeLinear around float ops)"
+)
 _CONTROL = "chooses its nodes while running; export the model with fixed control flow"
 _PICKS = "picks elements; every layer reads a whole layer: select with a convolution, or leave it out"
 _PRODUCT = "multiplies activations with each other, which spikes cannot do; use convolutions"

@@ -1,4 +1,4 @@
-"""ONNX tensors to arrays. Nothing in the file is believed: sizes are compared with the bytes before anything is made."""
+"""ONNX tensors to arrays. Nothing in the file is believed: sizes are compared with its bytes before anything is made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ttfsc.frontends.value import Constant, Refused
 from ttfsc.ir import Array, codes
 
 MAX_ELEMENTS = 1 << 28  # of one tensor: a gigabyte of float32, more than any layer that a chip here could hold
+_MAX_AXES = 32
 
 _T = onnx.TensorProto
-BITS = {_T.UINT4: 4, _T.INT4: 4, getattr(_T, "UINT2", 25): 2, getattr(_T, "INT2", 26): 2}  # packed, low bits first
-SIGNED = (_T.INT8, _T.INT16, _T.INT32, _T.INT4, getattr(_T, "INT2", 26))
-_TYPES = {
+BITS: dict[int, int] = {_T.UINT4: 4, _T.INT4: 4, 25: 2, 26: 2}  # packed, low bits first; 25, 26: UINT2, INT2
+SIGNED: tuple[int, ...] = (_T.INT8, _T.INT16, _T.INT32, _T.INT4, 26)
+_TYPES: dict[int, str] = {
     _T.FLOAT: "<f4", _T.UINT8: "<u1", _T.INT8: "<i1", _T.UINT16: "<u2", _T.INT16: "<i2", _T.INT32: "<i4",
     _T.INT64: "<i8", _T.BOOL: "|b1", _T.FLOAT16: "<f2", _T.DOUBLE: "<f8", _T.UINT32: "<u4", _T.UINT64: "<u8",
     _T.BFLOAT16: "<u2",
@@ -31,6 +32,11 @@ class Known(Constant):
     elem: int = _T.FLOAT  # onnx.TensorProto.DataType
     step: Array | None = None  # `array` is step * integer; broadcasts against it
     bits: int = 0  # width of that integer
+
+
+def text(s: str | bytes) -> str:
+    """A string of the file; protobuf hands out bytes where it is no UTF-8."""
+    return s.decode("utf-8", "replace") if isinstance(s, bytes) else s
 
 
 def limits_of(elem: int) -> tuple[int, int]:
@@ -51,9 +57,12 @@ def checked_size(dims: list[int] | tuple[int, ...]) -> int:
     """Number of elements; refuses what is negative or absurd."""
     if any(d < 0 for d in dims):
         raise Refused(f"has the dimensions {list(dims)}, of which one is negative; write the file again", codes.DAMAGED)
+    if len(dims) > _MAX_AXES:
+        raise Refused(f"claims {len(dims)} axes; at most {_MAX_AXES} are read", codes.DAMAGED)
     size = prod(dims)
     if size > MAX_ELEMENTS:
-        raise Refused(f"claims {size} elements {list(dims)}; at most {MAX_ELEMENTS} are read", codes.DAMAGED)
+        fact = f"claims {size} elements {list(dims)}; at most {MAX_ELEMENTS} are read"
+        raise Refused(fact, codes.DAMAGED)
     return size
 
 
@@ -71,18 +80,21 @@ def known(tensor: onnx.TensorProto, folder: Path | None, name: str = "") -> Know
         if len(data) != wanted:
             fact = f"claims {size} numbers {list(dims)}, {wanted} bytes, but holds {len(data)}; write the file again"
             raise Refused(fact, codes.DAMAGED)
-        flat = _unpacked(np.frombuffer(data, np.uint8), elem, size) if elem in BITS else np.frombuffer(data, _TYPES[elem])
+        flat = (
+            _unpacked(np.frombuffer(data, np.uint8), elem, size) if elem in BITS else np.frombuffer(data, _TYPES[elem])
+        )
     else:
         flat = _typed(tensor, elem, size)
     if elem == _T.BFLOAT16:
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     if elem == _T.FLOAT16:
         flat = flat.astype(np.float32)
-    return Known(name or tensor.name, flat.reshape(dims), elem)
+    return Known(name or text(tensor.name), flat.reshape(dims), elem)
 
 
 def _typed(tensor: onnx.TensorProto, elem: int, size: int) -> Array:
     """Numbers in the field of their type instead of raw bytes."""
+    numbers: Array
     if elem == _T.FLOAT:
         numbers, stored = np.array(tensor.float_data, np.float32), size
     elif elem == _T.DOUBLE:
@@ -109,12 +121,14 @@ def _unpacked(data: Array, elem: int, size: int) -> Array:
     bits = BITS[elem]
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     numbers = ((data[:, None] >> shifts) & (2**bits - 1)).reshape(-1)[:size].astype(np.int8)
-    return np.where(numbers >= 2 ** (bits - 1), numbers - 2**bits, numbers).astype(np.int8) if elem in SIGNED else numbers
+    return (
+        np.where(numbers >= 2 ** (bits - 1), numbers - 2**bits, numbers).astype(np.int8) if elem in SIGNED else numbers
+    )
 
 
 def _external(tensor: onnx.TensorProto, folder: Path | None, wanted: int) -> bytes:
     """The bytes of a tensor that lie in a file beside the model, and nowhere else."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries = {text(entry.key): text(entry.value) for entry in tensor.external_data}
     location = entries.get("location", "")
     if folder is None or not location:
         raise Refused("says that its data lies in another file, but not in which", codes.DAMAGED)

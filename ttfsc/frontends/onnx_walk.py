@@ -1,6 +1,8 @@
-"""The walk over a graph's nodes: constants are folded, everything else goes to its rule; all faults come out at once."""
+"""The walk over a graph's nodes: constants are folded, all else goes to its rule; all faults come out at once."""
 
 from __future__ import annotations
+
+from math import prod
 
 from ttfsc.frontends.onnx_constants import fold
 from ttfsc.frontends.onnx_file import Graph, Node
@@ -10,6 +12,7 @@ from ttfsc.frontends.onnx_tensor import limits_of
 from ttfsc.frontends.onnx_view import BATCH_AXIS, View
 from ttfsc.frontends.value import BROKEN, Declared, Refused, Value
 from ttfsc.ir import Loc, Net
+from ttfsc.ir.verify import MAX_SIZE
 
 _INTEGER_TYPES = (2, 3, 4, 5)  # uint8, int8, uint16, int16: inputs that say their range themselves
 
@@ -57,7 +60,10 @@ class Walk:
             raise Refused(reason(node))
         if not node.inputs:
             raise Refused("has no inputs; the file is damaged")
-        return rule.call(self.low, node, inputs)  # pyright: ignore[reportArgumentType]
+        made = rule.call(self.low, node, inputs)  # pyright: ignore[reportArgumentType]
+        if isinstance(made, View) and prod(made.atoms) > MAX_SIZE:
+            raise Refused(f"makes {prod(made.atoms)} values {list(made.atoms)}, more than the {MAX_SIZE} a layer may have")
+        return made
 
     def result(self) -> object:
         """What the graph's outputs say: one value, the class scores."""
@@ -67,7 +73,8 @@ class Walk:
         ends = [x for x in found if isinstance(x, View)]
         if len(ends) < len(found):
             raise Refused("does not depend on the input")
-        ends = [self.low.settled(view) for view in ends]
+        if any(view.raw for view in ends):
+            raise Refused("the input reaches the output unchanged; the model has no layers")
         ends = ends if len(ends) == 1 else [v for v in ends if not v.tail] or ends
         if len({v.parts[0].ref for v in ends}) > 1 or any(len(v.parts) > 1 for v in ends):
             names = ", ".join(self.graph.outputs)

@@ -140,8 +140,9 @@ class Tape:
 
     def scaled(self, c: Constant, unit: float) -> Const:
         """The constant in the pool as float32, multiplied by what its reader's input leaves out."""
-        array = np.asarray(c.array, np.float32)
-        return self.const(c.name, array if unit == 1 else array * np.float32(unit))
+        with np.errstate(over="ignore"):  # what leaves float32 is infinite, and refused with its name by `verify`
+            array = np.asarray(c.array, np.float32)
+            return self.const(c.name, array if unit == 1 else array * np.float32(unit))
 
     def given(self, c: Constant | None) -> Const | None:
         """The constant in the pool as float32, if there is one."""

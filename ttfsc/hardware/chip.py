@@ -166,13 +166,13 @@ def _facts(table: dict[str, Any], values: dict[str, Any]) -> Iterator[tuple[str,
 
 
 def _dead_facts(given: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    pairs = cast(list[Any], given) if isinstance(given, list) else [None]
+    pairs: list[Any] = cast(list[Any], given) if isinstance(given, list) else [None]
     for pair in pairs:
         place = cast(list[Any], pair) if isinstance(pair, list) else []
         if len(place) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**20 for n in place):
             yield "dead", f"{given!r} must be places of cores: dead = [[x, y], ...]"
             return
-    values["dead"] = tuple((x, y) for x, y in pairs)
+    values["dead"] = tuple((int(pair[0]), int(pair[1])) for pair in pairs)
 
 
 def _figure_facts(key: str, given: Any, unit: str, whole: bool, values: dict[str, Any]) -> Iterator[tuple[str, str]]:

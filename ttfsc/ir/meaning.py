@@ -96,8 +96,8 @@ def run(
 
     keep: names of the layers whose spikes to return (default: every fire and encode).
     progress: called with the number of inputs done after every batch.
-    Raises TtfsError for inputs of a wrong shape, type or range, and for a net whose sums could leave 47 bits
-    (prove-widths refuses those at 32).
+    Raises TtfsError for inputs of a wrong shape, type or range, for an integer net whose sums could leave 47 bits
+    (prove-widths refuses those at 32), and for a real net whose sums overflow float32 on these inputs.
     """
     parts = list[Result]()
     for part in run_batches(net, x, keep=keep, batch=batch):
@@ -124,7 +124,9 @@ def run_batches(
     x = x.view(np.uint8) if x.dtype.kind == "b" else x
     meaning = _Meaning(net)
     for i in range(0, len(x), batch):
-        yield meaning(x[i : i + batch], keep, instead)
+        with np.errstate(over="ignore", invalid="ignore"):  # real sums may leave float32; `finite` says where
+            result = meaning(x[i : i + batch], keep, instead)
+        yield result
 
 
 def check_input(net: Net, x: Array) -> None:
@@ -295,6 +297,7 @@ class _Meaning:
         t = op.type
         assert isinstance(t, Spikes)
         if not self.integer:
+            self.finite(op, value)
             return self.fire_real(op, t, value)
         assert op.theta is not None
         dtype = self.exact(op.v)
@@ -329,10 +332,26 @@ class _Meaning:
             crossing = np.where(rate > 0, (value.s + value.w) / np.where(rate > 0, rate, 1), 0)
         return np.where(value.s >= theta, np.float32(1), np.clip(crossing, 0, 1)).astype(np.float32)
 
+    def finite(self, op: Op, *read: Value) -> None:
+        """Raise TtfsError where a real net's membranes have left the range of float32."""
+        parts = list[Array]()
+        for value in () if self.integer else read:
+            match value:
+                case Membrane():
+                    parts += [value.s] if value.w is None else [value.s, value.w]
+                case Stream():
+                    parts.append(value.v)
+                case _:
+                    parts.append(as_array(value))
+        if not all(np.isfinite(part).all() for part in parts):
+            fact = "a membrane that it reads overflows float32: the weights or inputs are far too large"
+            raise TtfsError.one(codes.NONFINITE, fact, loc=op.loc, subject=op.subject)
+
     def decode(self, op: Decode, values: dict[str, Value], *, whole: bool) -> tuple[npt.NDArray[np.int64], Array]:
         t = op.type
         assert isinstance(t, Scores)
         first = values[op.xs[0]]
+        self.finite(op, *(values[x] for x in op.xs))
         if op.rule == "membrane":
             scores = last(first, t.ticks if self.integer else 1)
             return scores.argmax(1), scores.astype(np.int64) if whole else scores

@@ -30,7 +30,8 @@ def compensated(
     groups, size = len(moments), w.shape[1]
     blocks = w.reshape(groups, -1, size)
     damped = moments + np.eye(size) * (_DAMPING * np.einsum("gii->g", moments)[:, None, None] / size + 1e-12)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).swapaxes(1, 2)
+    lower: Reals = np.linalg.cholesky(np.linalg.inv(damped))
+    upper = lower.swapaxes(1, 2)
     best = np.full(len(w), np.inf)
     integers, steps = np.zeros(w.shape, np.int64), step.copy()
     few = size > _MANY or bits > _WIDE

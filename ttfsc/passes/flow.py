@@ -44,12 +44,12 @@ def flow_of(
         if not others:
             continue
         rate, pool = rates[source.layer], pools[source.layer]
-        if isinstance(rate, float) and pool == EVERY:
-            packets = rate * source.size
+        part: Floats
+        if isinstance(rate, np.ndarray):
+            part = rate[tuple(slice(a, b) for a, b in source.box)]
         else:
-            shape = tuple(b - a for a, b in source.box)
-            part = np.full(shape, rate) if isinstance(rate, float) else rate[tuple(slice(a, b) for a, b in source.box)]
-            packets = float(pooled_rate(part, source.box, pool).sum())
+            part = np.full([b - a for a, b in source.box], rate, np.float64)
+        packets = float(pooled_rate(part, source.box, pool).sum())
         key = number[core.id], others
         found[key] = found.get(key, 0.0) + packets
     sizes = [len(to) for _, to in found]

@@ -5,12 +5,19 @@
 `feature`: equal groups along the feature dimension, as the DTA-TTFS paper does; a channel whose plane is larger than a
 core is then cut spatially too. `tile`: spatial patches with all channels, so that a spike finds its whole neighbourhood
 on few cores, at the price of replicated kernels; a layer with more channels than a core has neurons is cut into groups
-of channels first. Cores are numbered layer by layer, channel groups outermost, then patches in raster order, and stand
-row by row on the mesh until `place` moves them.
+of channels first. `hybrid`: tiles, with as many groups of channels as the chip's limits ask for, so that kernels fit.
+`auto`: for every layer whatever of these, over all numbers of groups, has the least traffic and meets every limit;
+where the mesh is too small for that, layers give up the least traffic per core they save.
+
+Limits are those that the chip's description has: neurons, synapse memory and axons of a core, bits of sums and
+membranes, places on the mesh. Cores are numbered layer by layer, channel groups outermost, then patches in raster
+order, and stand row by row on the mesh until `place` moves them.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
+from typing import Literal
 
 from ttfsc.hardware import Chip
 from ttfsc.ir import (
@@ -29,21 +36,25 @@ from ttfsc.ir import (
     layers_of,
     show_shape,
     stage_faults,
-    weights_held,
 )
+from ttfsc.passes.destinations import destinations
+from ttfsc.passes.limits import demand_of, traffic_of, width_faults
 
+log = logging.getLogger(__name__)
 Span = tuple[int, int]
+Cuts = dict[str, list[Box]]
+_GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # of channels, tried
 
 
-def partition(net: Net, *, scheme: str = "tile", chip: Chip) -> Net:
+def partition(net: Net, *, scheme: Literal["tile", "feature", "hybrid", "auto"] = "tile", chip: Chip) -> Net:
     """The net with its neurons on cores of at most `chip.neurons_per_core`.
 
     Raises TtfsError: unknown scheme (OPTION); not a canonical net (STAGE); branches that cannot share a membrane's
-    cores (UNSUPPORTED); more cores than the mesh has or more synapse memory than a core has (CAPACITY), every excess
-    at once.
+    cores (UNSUPPORTED); any limit of the chip exceeded (CAPACITY), every excess at once, with what would fit.
     """
-    if scheme not in SCHEMES:
-        raise TtfsError.one(codes.OPTION, f"scheme={scheme} must be {' or '.join(SCHEMES)}", subject="partition")
+    if scheme not in (*SCHEMES, "hybrid", "auto"):
+        fact = f"scheme={scheme} must be tile, feature, hybrid or auto"
+        raise TtfsError.one(codes.OPTION, fact, subject="partition")
     faults = stage_faults(net, "canonical")
     if faults:
         raise TtfsError(faults)
@@ -51,14 +62,68 @@ def partition(net: Net, *, scheme: str = "tile", chip: Chip) -> Net:
     faults = list(_grid_faults(layers))
     if faults:
         raise TtfsError(faults)
-    cuts = {layer.name: boxes_of(layer.grid, int(chip.neurons_per_core), scheme) for layer in layers}
-    faults = [*_mesh_faults(net, layers, cuts, chip, scheme), *_memory_faults(layers, cuts, chip, scheme)]
+    cuts = _cuts(layers, chip, scheme)
+    faults = [*_mesh_faults(net, layers, cuts, chip, scheme), *_core_faults(layers, cuts, chip, scheme)]
+    faults += width_faults(net, layers, chip)
     if faults:
         raise TtfsError(faults)
     pieces = [Slice(layer.name, box) for layer in layers for box in cuts[layer.name]]
     width, height = chip.mesh_for(len(pieces))
-    cores = tuple(Core(i, (i % width, i // width), (piece,)) for i, piece in enumerate(pieces))
+    free = [(x, y) for y in range(height) for x in range(width) if (x, y) not in chip.dead]
+    cores = tuple(Core(i, free[i], (piece,)) for i, piece in enumerate(pieces))
+    faults = list(_axon_faults(layers, cores, chip))
+    if faults:
+        raise TtfsError(faults)
     return net.with_map(Mapped(chip.name, (width, height), scheme, "row-major", chip.delivery, cores, ()))
+
+
+def _cuts(layers: tuple[Layer, ...], chip: Chip, scheme: str) -> Cuts:
+    limit = int(chip.neurons_per_core)
+    if scheme in SCHEMES:
+        return {layer.name: boxes_of(layer.grid, limit, scheme) for layer in layers}
+    if scheme == "hybrid":
+        return {layer.name: _fewest_groups(layer, chip) or boxes_of(layer.grid, limit, "tile") for layer in layers}
+    return _least_traffic(layers, chip)
+
+
+def _fewest_groups(layer: Layer, chip: Chip) -> list[Box] | None:
+    """Tiles in as few groups of channels as meet the chip's limits; None where no number of groups does."""
+    return next((boxes for boxes in _candidates(layer, chip) if not demand_of(layer, boxes).over(chip)), None)
+
+
+def _candidates(layer: Layer, chip: Chip) -> Iterator[list[Box]]:
+    """Tiles in ever more groups of channels."""
+    channels, height, width = layer.grid
+    limit = int(chip.neurons_per_core)
+    least = -(-channels // limit)
+    for groups in sorted({least, *(g for g in _GROUPS if least < g < channels), channels}):
+        spans = _split(channels, groups)
+        yield _boxes(spans, height, width, limit // max(b - a for a, b in spans))
+
+
+def _least_traffic(layers: tuple[Layer, ...], chip: Chip) -> Cuts:
+    """By layer the cut with the least traffic; on a small mesh those that together fit and cost the least more."""
+    limit, hosts = int(chip.neurons_per_core), frozenset(x.source for y in layers for x in y.links)
+    hosts -= {layer.name for layer in layers}
+    found = dict[
+        str, list[tuple[int, int, list[Box]]]
+    ]()  # traffic, cores, boxes; least traffic first, then fewer cores
+    for layer in layers:
+        every = [*_candidates(layer, chip), boxes_of(layer.grid, limit, "feature")]
+        fit = [boxes for boxes in every if not demand_of(layer, boxes).over(chip)] or every[:1]
+        ways = sorted(((traffic_of(layer, b, hosts), len(b), b) for b in fit), key=lambda way: way[:2])
+        found[layer.name] = [w for i, w in enumerate(ways) if all(w[1] < v[1] for v in ways[:i])]  # less for more only
+    places = chip.mesh_for(1)[0] * chip.mesh_for(1)[1] - len(chip.dead) if chip.mesh is not None else None
+    while places is not None and sum(ways[0][1] for ways in found.values()) > places:
+        steps = [
+            ((ways[1][0] - ways[0][0]) / (ways[0][1] - ways[1][1]), name) for name, ways in found.items() if ways[1:]
+        ]
+        if not steps:
+            break
+        found[min(steps)[1]].pop(0)
+    for name, ways in found.items():
+        log.info("partition: %%%s: %d cores, %d destinations of all its inputs' neurons", name, ways[0][1], ways[0][0])
+    return {name: ways[0][2] for name, ways in found.items()}
 
 
 def boxes_of(grid: Grid, limit: int, scheme: str) -> list[Box]:
@@ -122,13 +187,12 @@ def _grid_faults(layers: tuple[Layer, ...]) -> Iterator[Fault]:
                 yield Fault(codes.UNSUPPORTED, link.synapse.loc, link.synapse.subject, fact)
 
 
-def _mesh_faults(
-    net: Net, layers: tuple[Layer, ...], cuts: dict[str, list[Box]], chip: Chip, scheme: str
-) -> Iterator[Fault]:
+def _mesh_faults(net: Net, layers: tuple[Layer, ...], cuts: Cuts, chip: Chip, scheme: str) -> Iterator[Fault]:
     if chip.mesh is None:
         return
-    has = chip.mesh[0] * chip.mesh[1]
-    mesh = f"the {show_shape(chip.mesh)} mesh of {chip.name} has {has:,}"
+    has = chip.mesh[0] * chip.mesh[1] - len(chip.dead)
+    dead = f" less {len(chip.dead)} dead cores" if chip.dead else ""
+    mesh = f"the {show_shape(chip.mesh)} mesh of {chip.name}{dead} has {has:,}"
     for layer in layers:
         if len(cuts[layer.name]) > has:
             need = f"{layer.size:,} neurons need {len(cuts[layer.name]):,} cores of {chip.neurons_per_core}"
@@ -146,25 +210,39 @@ def _mesh_faults(
         yield Fault(codes.CAPACITY, Loc(net.name), f"net @{net.name}", fact)
 
 
-def _memory_faults(layers: tuple[Layer, ...], cuts: dict[str, list[Box]], chip: Chip, scheme: str) -> Iterator[Fault]:
-    """Weights at their quantised width; biases and thresholds lie in the neurons' own memory."""
-    if chip.synapse_bits_per_core is None:
-        return
-    limit = int(chip.synapse_bits_per_core)
+def _core_faults(layers: tuple[Layer, ...], cuts: Cuts, chip: Chip, scheme: str) -> Iterator[Fault]:
+    """Limits of a core: which layer, which limit, by how much, and what would fit."""
     for layer in layers:
-        need = max(_bits(layer, box) for box in cuts[layer.name])
-        if need > limit:
-            outs = ["fewer bits per weight", "a chip with more (--arch)"]
-            for other in SCHEMES:
-                boxes = boxes_of(layer.grid, int(chip.neurons_per_core), other)
-                if other != scheme and (most := max(_bits(layer, box) for box in boxes)) <= limit:
+        for what, need, limit in demand_of(layer, cuts[layer.name]).over(chip):
+            outs = ["fewer bits per weight"] if what.startswith("bits") else ["fewer channels in its inputs"]
+            outs.append("a chip with more (--arch)")
+            for other in ("hybrid", *SCHEMES):
+                boxes = _cuts((layer,), chip, other)[layer.name]
+                again = {name: more for name, more, _ in demand_of(layer, boxes).over(chip)}
+                if other != scheme and not again:
+                    fits = demand_of(layer, boxes)
+                    most = fits.axons_in if what.startswith("axons") else fits.bits
                     outs.insert(0, f"partition{{scheme={other}}}, which needs {most:,}")
+                    break
             fact = (
-                f"needs {need:,} bits of synapse memory on one core with scheme={scheme}, {chip.name} has {limit:,}:"
-                f" {need - limit:,} too few; choose {', or '.join(outs)}"
+                f"needs {need:,} {what} with scheme={scheme}, {chip.name} has {int(limit):,}:"
+                f" {need - int(limit):,} too few; choose {', or '.join(outs)}"
             )
             yield Fault(codes.CAPACITY, layer.op.loc, layer.op.subject, fact)
 
 
-def _bits(layer: Layer, box: Box) -> int:
-    return sum(weights_held(link, box) * (link.synapse.bits or 32) for link in layer.links)
+def _axon_faults(layers: tuple[Layer, ...], cores: tuple[Core, ...], chip: Chip) -> Iterator[Fault]:
+    """Destinations of a spike against the axons out of a neuron; multicast leaves a core once, whoever hears it."""
+    if chip.axons_out is None or chip.delivery == "multicast":
+        return
+    most, by_name = dict[str, int](), {layer.name: layer for layer in layers}
+    for _, source, to in destinations(layers, cores):
+        most[source.layer] = max(most.get(source.layer, 0), len(to))
+    for name, need in most.items():
+        if need > int(chip.axons_out):
+            op = by_name[name].op
+            fact = (
+                f"each spike goes to {need:,} cores, {chip.name} sends {int(chip.axons_out):,} packets:"
+                f" {need - int(chip.axons_out):,} too few; choose partition{{scheme=tile}}, or smaller layers behind it"
+            )
+            yield Fault(codes.CAPACITY, op.loc, op.subject, fact)

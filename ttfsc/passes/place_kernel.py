@@ -7,6 +7,9 @@ and one generator of random numbers per restart: the result depends on the seed 
 This file is imported only where annealing is asked for; it needs numba (`pip install ttfsc[map]`).
 """
 
+# numpy's stubs say that an element of an array may be an array; compiled, it is a number
+# pyright: reportArgumentType=false, reportReturnType=false
+
 import math
 
 import numba

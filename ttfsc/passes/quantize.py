@@ -261,8 +261,3 @@ class _Work:
         theta = reals(self.net.arrays, real.theta)
         table = table_of(theta, constants, ticks, streaming=self.windows.streams(op), early=self.early(op))
         return replace(op, theta=self.pool.put(real, real.theta, shrunk(table, shape, *bounds.membrane)))
-
-
-def _ranked_like(theta: Reals, other: Reals) -> Reals:
-    """[1] or [C] shaped to broadcast over the channels of `other`."""
-    return theta.reshape(-1, *[1] * (other.ndim - 1))

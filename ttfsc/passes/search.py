@@ -66,7 +66,8 @@ def annealed(flow: Flow, board: Board, search: Search) -> tuple[Place, ...]:
         left = max(0.0, search.seconds - (time.perf_counter() - begun))
         moves = max(_TRIAL, int(left / each * threads / search.restarts))
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(lambda i: problem.anneal(search, i, moves), range(search.restarts)))
+        runs = [pool.submit(problem.anneal, search, i, moves) for i in range(search.restarts)]
+        found = [run.result() for run in runs]
     costs = [cost for cost, _ in found]
     best = min(range(len(found)), key=lambda i: (costs[i], i))
     log.info(

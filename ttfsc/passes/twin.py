@@ -1,4 +1,4 @@
-"""A net and its quantised twin side by side on sample inputs, layer by layer: what rounding did to each membrane so far.
+"""A net and its quantised twin side by side on sample inputs, layer by layer: what rounding did to each membrane.
 
 Only windowed nets of kernel `hold` (quantised ReLU networks) are followed. Values are x in 0..1 as in the real net; the
 twin's are whole ticks, x = clip(floor(T S / Theta + shift), 0, T) / T.
@@ -14,6 +14,7 @@ from ttfsc.ir import (
     Analog,
     Array,
     Conv2d,
+    Decode,
     Dense,
     Encode,
     Fire,
@@ -36,7 +37,9 @@ _COLUMNS = 1 << 14  # input patches that a second moment is taken from
 def followable(net: Net) -> bool:
     """Whether the net is a windowed one of kernel `hold` throughout, read out by its membranes."""
     synapse = all(op.kernel == "hold" and op.drift is None for op in net.ops if isinstance(op, Conv2d | Dense))
-    return synapse and net.answer.rule == "membrane" and isinstance(net.input.type, Analog)
+    answer = net.answer
+    by_membrane = isinstance(answer, Decode) and answer.rule == "membrane"
+    return synapse and by_membrane and isinstance(net.input.type, Analog)
 
 
 def _none() -> dict[str, Floats]:
@@ -94,7 +97,7 @@ class Twin:
                 case Identity():
                     values[op.name] = values[op.x]
                 case Add():
-                    values[op.name] = np.sum([values[x] for x in op.xs], axis=0, dtype=np.float32)
+                    values[op.name] = sum((values[x] for x in op.xs[1:]), values[op.xs[0]])
                 case Fire():
                     values[op.name] = self.fired(op, values[op.v], real)
                 case _:

@@ -202,6 +202,14 @@ class Simulator:
             all_at_once = self.drained(frame * window + tick - opens[tree], tree, (end - start) * window)
             timing.interval += np.maximum(all_at_once.cycles.reshape(end - start, window), 1).sum(1).tolist()
 
+    def deliver(self, x: Array, result: Result) -> int:
+        """Send the packets of these frames through the routers, tick by tick; how many deliveries there were.
+
+        Raises TtfsError unless every packet arrives at each of its destinations, exactly once.
+        """
+        packets = self.fabric.packets(self.values(x, result))
+        return len(self.drained(packets.frame * self.ends + packets.tick, packets.tree, len(x) * self.ends).packet)
+
     def drained(self, where: Ints, tree: Ints, meshes: int) -> Drained:
         """The cycle model on these packets, and the proof that each arrived where it should, exactly once."""
         fabric = self.fabric

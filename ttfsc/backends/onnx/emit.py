@@ -239,17 +239,13 @@ class _Exporter:
             arrives = [*weighted(g, self.net, op, new, 1, wide=wide)]
         frames = list[Tensor]()
         for n, arriving in enumerate(arrives):
-            v = self.kept(op, frames[-1]) if frames else None
+            terms = [self.kept(op, frames[-1])] if frames else []
+            terms += [] if arriving is None else [arriving]
+            v = terms[0] if len(terms) == 1 else g.pair("Add", terms[0], terms[1], f"{op.name}.v{n}")
             constant = op.drift if frames else op.bias
-            if constant is not None:
-                base = arriving if v is None else v
-                assert base is not None
-                base = g.with_array("Add", base, self.array(constant, ndim), f"{op.name}.v{n}")
-                v, arriving = base, (arriving if v is not None else None)
-            if arriving is not None:
-                v = arriving if v is None else g.pair("Add", v, arriving, f"{op.name}.v{n}")
-            assert v is not None
-            frames.append(v)
+            frames.append(
+                v if constant is None else g.with_array("Add", v, self.array(constant, ndim), f"{op.name}.v{n}")
+            )
         return Stream(tuple(frames))
 
     def kept(self, op: Conv2d | Dense, v: Tensor) -> Tensor:
