@@ -53,7 +53,9 @@ class Writer:
         """Convolution and batch norm."""
         w = self.rng.standard_normal((cout, cin // groups, k, k)) * (2 / (cin // groups * k * k)) ** 0.5
         pad = [k // 2] * 4
-        out = self.node("Conv", x, self.weight(w), strides=[stride, stride], pads=pad, group=groups, kernel_shape=[k, k])
+        out = self.node(
+            "Conv", x, self.weight(w), strides=[stride, stride], pads=pad, group=groups, kernel_shape=[k, k]
+        )
         parts = (self.rng.uniform(0.8, 1.2, cout), self.rng.normal(0, 0.1, cout), self.rng.normal(0, 0.1, cout),
                  self.rng.uniform(0.8, 1.2, cout))  # fmt: skip
         return self.node("BatchNormalization", out, *(self.weight(p) for p in parts), epsilon=1e-5)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttfsc import __version__
 from ttfsc.accuracy import ranges_of
@@ -16,6 +16,9 @@ from ttfsc.ir import Array, Fault, Loc, Net, Result, TtfsError, check_stage, cod
 from ttfsc.output import write_folder
 from ttfsc.pipeline import Context, Pipeline, default_pipeline
 from ttfsc.verification import Engine, Verification, verify_engines
+
+if TYPE_CHECKING:
+    from ttfsc.backends.noc.simulate import Simulator
 
 TARGETS = ("c", "noc", "report")  # what is made unless other targets are named
 ALL_TARGETS = (*TARGETS, "onnx")
@@ -168,10 +171,15 @@ def verify_files(
     meter: counts spikes on the way, since every input passes through the interpreter anyhow.
     exported: compare onnxruntime too where ONNX was no target; a net without an exact ONNX form is a check not run.
     """
-    engines, not_run = dict[str, tuple[Engine, int]](), dict[str, str]()
+    engines, not_run, simulators = dict[str, tuple[Engine, int]](), dict[str, str](), list["Simulator"]()
+
+    def mapped_cores(part: dict[str, bytes]) -> Engine:
+        simulators.append(noc_simulator(part))
+        return simulators[0].mesh.run
+
     makers: dict[str, tuple[str, Callable[[dict[str, bytes]], Engine], int]] = {
         "c": ("C", c_engine, len(judges)),
-        "noc": ("mapped cores", noc_engine, noc_inputs),
+        "noc": ("mapped cores", mapped_cores, noc_inputs),
         "onnx": ("ONNX", onnx_engine, len(judges)),
     }
     for target, (name, make, limit) in makers.items():
@@ -206,7 +214,7 @@ def verify_files(
         return Verification(not_run=not_run)
     verification = verify_engines(net, judges.x, engines, each=count)
     if "mapped cores" in engines:
-        verification.notes.append(routers_deliver(part_of(files, "noc"), judges.x[:1]))
+        verification.notes.append(routers_deliver(simulators[0], judges.x[:1]))
     verification.not_run |= not_run
     return verification
 
@@ -232,20 +240,22 @@ def c_engine(files: dict[str, bytes]) -> Engine:
 
 def noc_engine(files: dict[str, bytes]) -> Engine:
     """The mapped network, executed core by core from its mapping files alone."""
-    from ttfsc.backends import noc
-
-    return noc.Mesh(noc.load(files)).run
+    return noc_simulator(files).mesh.run
 
 
-def routers_deliver(files: dict[str, bytes], x: Array) -> str:
+def noc_simulator(files: dict[str, bytes]) -> "Simulator":
+    """The mapped network with its routers, from its mapping files alone."""
+    from ttfsc.backends.noc import load
+    from ttfsc.backends.noc.simulate import Simulator
+
+    return Simulator(load(files))
+
+
+def routers_deliver(simulator: "Simulator", x: Array) -> str:
     """Send the packets of x through the cycle model of the routers and say that each arrived exactly once.
 
     Raises TtfsError naming a packet that did not.
     """
-    from ttfsc.backends import noc
-    from ttfsc.backends.noc.simulate import Simulator
-
-    simulator = Simulator(noc.load(files))
     count = simulator.deliver(x, simulator.mesh.run(x))
     return f"routers: all {count} deliveries of {len(x)} input{'s' * (len(x) > 1)} made, each exactly once"
 

@@ -118,7 +118,7 @@ def test_pinned_closed_and_dead_places() -> None:
     chip = read_chip(text + 'unit = "neurons"\nsource = "c"\n', "a.toml")
     net = partition(mnist(), chip=chip)
     for scheme in ("row-major", "hilbert", "anneal"):
-        done = place(net, scheme=scheme, chip=chip, moves=2000, pinned="5@2:2 7@4:0", closed="1:1 2:0")  # pyright: ignore[reportArgumentType]
+        done = place(net, scheme=scheme, chip=chip, moves=2000, pinned="5@2:2 7@4:0", closed="1:1 2:0")
         assert done.mapped is not None
         at = {core.id: core.place for core in verify(route(done)).mapped.cores}  # pyright: ignore[reportOptionalMemberAccess]
         assert (at[5], at[7]) == ((2, 2), (4, 0))

@@ -1,5 +1,6 @@
 """Pooling at the source: exact, one packet per group, and refused where somebody needs the other spikes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,19 @@ from ttfsc.backends import noc
 from ttfsc.backends.report import measure
 from ttfsc.ir import (
     EVERY,
+    OPEN,
     Add,
+    Analog,
+    Builder,
+    Conv2d,
+    Decode,
+    Dense,
+    Fire,
+    Flatten,
+    Input,
     Net,
     Ref,
+    Spikes,
     TtfsError,
     first_of_groups,
     layers_of,
@@ -88,11 +99,12 @@ def test_what_may_be_pooled() -> None:
 def test_pooled_and_plain_maps_compute_the_same(net: Net, limit: int, scheme: str, seed: int) -> None:
     """Groups cut by cores included: small limits cut them."""
     net, chip = proven(net), chip_of(limit)
-    done = verify(route(place(partition(net, scheme=scheme, chip=chip)), pool="source"))  # pyright: ignore[reportArgumentType]
+    done = verify(route(place(partition(net, scheme=scheme, chip=chip)), pool="source"))
     assert parse(show(done), done.arrays) == done
     t = net.input.type
-    low, high = (t.low, t.high) if hasattr(t, "low") else (0, t.closes - t.opens)  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownVariableType]
-    x = np.random.default_rng(seed).integers(low, high + 1, (3, *t.shape)).astype(np.int32)  # pyright: ignore[reportUnknownArgumentType]
+    assert isinstance(t, Analog | Spikes)
+    low, high = (t.low, t.high) if isinstance(t, Analog) else (0, t.ticks)
+    x = np.random.default_rng(seed).integers(low, high + 1, (3, *t.shape)).astype(np.int32)
     want, got = run(net, x), noc.run(noc.load(noc.emit(done, chip)), x)
     assert np.array_equal(got.labels, want.labels)
     for name, spikes in want.spikes.items():
@@ -134,8 +146,6 @@ def test_pooling_that_would_lose_spikes_is_refused_by_net_and_files() -> None:
     with pytest.raises(TtfsError, match="is pooled by 2x1, but its readers do not all stand behind one max pool"):
         verify(net.with_map(replace(net.mapped, routes=tuple(routes))))
     files = noc.emit(pooled(), chip_of(200))
-    import json
-
     table = json.loads(files[noc.MAPPING])
     core = next(c for c in table["cores"] if c["routes"] and c["routes"][0]["layer"] == "f3")
     core["routes"][0]["pool"] = [2, 1]
@@ -153,8 +163,6 @@ def test_a_skip_connection_is_held_until_its_window() -> None:
     x = np.random.default_rng(2).integers(0, 10, (6, 1, 4, 4)).astype(np.uint8)
     want, got = run(net, x), noc.run(image, x)
     assert all(np.array_equal(got.spikes[name], want.spikes[name]) for name in want.spikes)
-    import json
-
     table = json.loads(files[noc.MAPPING])
     link = next(link for link in table["layers"][2]["links"] if link["source"] == "a")
     link["held"] = 3
@@ -163,8 +171,6 @@ def test_a_skip_connection_is_held_until_its_window() -> None:
 
 
 def skipping() -> Net:
-    from ttfsc.ir import OPEN, Analog, Builder, Conv2d, Decode, Dense, Fire, Flatten, Input
-
     rng, b = np.random.default_rng(5), Builder("skip", ticks=4)
     b.add(Input(name="in", type=Analog((1, 4, 4), 0, 9)))
 

@@ -13,7 +13,8 @@ from ttfsc.ir import Array
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 DATA, MODELS = SHARED / "data" / "mnist", SHARED / "models"
 needs_shared = pytest.mark.skipif(
-    not (DATA.is_dir() and MODELS.is_dir()), reason="MNIST and mnist-8.onnx are not part of the project: ../shared is absent"
+    not (DATA.is_dir() and MODELS.is_dir()),
+    reason="MNIST and mnist-8.onnx are not part of the project: ../shared is absent",
 )
 
 

@@ -53,7 +53,7 @@ def test_accuracy_on_the_test_set(bits: int, ticks: int, least: float) -> None:
 def test_the_models_own_vectors(bits: int, ticks: int) -> None:
     assert len(vectors()) == 3
     for x, scores in vectors():
-        assert np.array_equal(x, np.rint(x)) and 0 <= x.min() and x.max() <= 255
+        assert np.array_equal(x, np.rint(x)) and x.min() >= 0 and x.max() <= 255
         np.testing.assert_allclose(run(source(), x).scores, scores, rtol=1e-4, atol=0.1)
         assert run(compiled(bits, ticks), x.astype(np.int32)).labels[0] == scores.argmax()
 

@@ -19,21 +19,17 @@ from ttfsc.frontends.onnx_load import load_onnx
 from ttfsc.frontends.onnx_rules import RULES
 from ttfsc.ir import Array, Net, TtfsError, codes, run
 
-OPS = sorted(set(RULES) - {"Shape", "Size", "Quant", "BipolarQuant", "ArgMax", "Softmax", "LogSoftmax", "Hardmax", "Sigmoid"})
+ENDS = {"ArgMax", "Softmax", "LogSoftmax", "Hardmax", "Sigmoid"}  # change the scores themselves
+MOVED = {"Transpose"}  # of the input: the net takes it in another order, which tests of shapes look at
+OPS = sorted(set(RULES) - ENDS - MOVED - {"Shape", "Size", "Quant", "BipolarQuant"})
 EXPECTED = {  # cases that must work, among all that do
     "test_basic_conv_with_padding", "test_basic_conv_without_padding", "test_conv_with_strides_padding",
     "test_conv_with_strides_no_padding", "test_conv_with_strides_and_asymmetric_padding",
     "test_conv_with_autopad_same", "test_gemm_default_no_bias", "test_gemm_default_vector_bias",
     "test_gemm_transposeB", "test_gemm_alpha", "test_matmul_2d", "test_averagepool_2d_default",
     "test_averagepool_2d_precomputed_strides", "test_averagepool_2d_precomputed_pads_count_include_pad",
-    "test_averagepool_1d_default", "test_globalaveragepool", "test_globalmaxpool", "test_relu", "test_clip_default_min",
-    "test_flatten_axis1", "test_identity", "test_dropout_default", "test_reshape_zero_dim", "test_squeeze",
-    "test_unsqueeze_axis_1", "test_transpose_default", "test_edge_pad", "test_constant_pad",
-    "test_reduce_mean_keepdims_example",
-}  # fmt: skip
-BEYOND = {  # of those, the ones that are refused, and why
-    "test_identity": "no sequences", "test_edge_pad": "other", "test_transpose_default": "batch", "test_clip_default_min": "-1",
-    "test_constant_pad": "value", "test_reduce_mean_keepdims_example": "axis",
+    "test_averagepool_1d_default", "test_globalaveragepool", "test_globalmaxpool", "test_relu",
+    "test_flatten_axis1", "test_dropout_default", "test_reshape_zero_dim", "test_unsqueeze_axis_1",
 }  # fmt: skip
 
 
@@ -124,7 +120,7 @@ def test_every_case_gives_what_onnx_expects_or_is_refused(tmp_path: Path) -> Non
     assert len(right) >= 60, sorted(right)
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED - set(BEYOND)))
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_the_cases_that_matter(name: str, tmp_path: Path) -> None:
     assert name in cases(), "onnx has no such case any more"
     assert outcome(name, tmp_path) is None

@@ -172,7 +172,9 @@ def test_weights_are_reshaped_and_transposed_as_constants(tmp_path: Path) -> Non
     flat = m.node("Reshape", ints(0, -1))
     shape = m.node("Constant", first="", value=helper.make_tensor("s", TensorProto.INT64, [2], [8, 4]))
     matrix = m.node("Reshape", shape, first=m.tensor(floats(rng, 2, 2, 2, 4)))
-    fill = m.node("ConstantOfShape", first=m.tensor(ints(4)), value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.5]))
+    fill = m.node(
+        "ConstantOfShape", first=m.tensor(ints(4)), value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.5])
+    )
     m.node("MatMul", matrix, first=flat)
     m.node("Add", fill)
     agree(m.proto(), tmp_path, (1, 4, 4))
@@ -195,7 +197,7 @@ def test_nodes_in_any_order(tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
     m = Model(["N", 6])
     for size in (4, 5, 3):
-        m.node("Gemm", floats(rng, m.count and (4, 4, 5)[m.count // 2] or 6, size))
+        m.node("Gemm", floats(rng, (m.count and (4, 4, 5)[m.count // 2]) or 6, size))
         m.node("Relu") if size != 3 else None
     proto = m.proto()
     want = imported(proto, tmp_path)
@@ -237,7 +239,10 @@ def test_the_range_of_the_input_must_be_declared_and_everything_else_is_told_wit
     [
         ([("Reshape", [ints(-1, 2, 18)], {})], "only flattening"),
         ([("Transpose", [], {"perm": [1, 0, 2, 3]}), ("Flatten", [], {})], "batch"),
-        ([("Transpose", [], {"perm": [0, 1, 3, 2]}), ("Conv", [np.ones((1, 4, 2, 2), np.float32)], {})], "in this order"),
+        (
+            [("Transpose", [], {"perm": [0, 1, 3, 2]}), ("Conv", [np.ones((1, 4, 2, 2), np.float32)], {})],
+            "in this order",
+        ),
         ([("Slice", [ints(0), ints(2), ints(1)], {})], "picks elements"),
     ],
 )
@@ -262,7 +267,10 @@ def test_weights_follow_their_neurons(sizes: list[int], order: list[int], data: 
         merged = (1, array.shape[1] * array.shape[2], array.shape[3])
         view, array = reshaped(view, merged, 1), array.reshape(merged)
     if data.draw(st.booleans()):
-        view, array = transposed(view, [0, *range(len(view.axes) - 1, 0, -1)]), array.transpose(0, *range(array.ndim - 1, 0, -1))
+        view, array = (
+            transposed(view, [0, *range(len(view.axes) - 1, 0, -1)]),
+            array.transpose(0, *range(array.ndim - 1, 0, -1)),
+        )
     view, row = flattened(view, 1, 1), array.reshape(-1)
     assert view.shape(1) == (1, row.size)
     weights = np.random.default_rng(0).standard_normal((row.size, 2))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -40,9 +41,8 @@ def small_chip(neurons: int = 16, **figures: Figure | None) -> Chip:
         "e_static": Figure(3.52, "uJ/frame", "a test"),
     }
     limit = Figure(neurons, "neurons", "a test")
-    return Chip(
-        name="tiny", title="a chip of tests", delivery="multicast", neurons_per_core=limit, **{**energies, **figures}
-    )
+    given: dict[str, Any] = {**energies, **figures}
+    return Chip(name="tiny", title="a chip of tests", delivery="multicast", neurons_per_core=limit, **given)
 
 
 def small_net(name: str = "small", layer: str = "c1", origin: str = "features.0") -> Net:

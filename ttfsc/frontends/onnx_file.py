@@ -178,9 +178,7 @@ class _Reader:
         negative = [d for d in dims[1:] if d is not None and d < 0]
         if negative:
             self.fault(codes.DAMAGED, f"has the negative dimension {negative[0]}", subject=f"input {name}")
-        return GraphInput(
-            name, tuple(d if d is not None and d > 0 else None for d in dims), int(tensor.elem_type)
-        )
+        return GraphInput(name, tuple(d if d is not None and d > 0 else None for d in dims), int(tensor.elem_type))
 
     def read_nodes(self) -> list[Node]:
         nodes, taken = list[Node](), set[str]()

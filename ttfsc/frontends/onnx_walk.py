@@ -62,7 +62,9 @@ class Walk:
             raise Refused("has no inputs; the file is damaged")
         made = rule.call(self.low, node, inputs)  # pyright: ignore[reportArgumentType]
         if isinstance(made, View) and prod(made.atoms) > MAX_SIZE:
-            raise Refused(f"makes {prod(made.atoms)} values {list(made.atoms)}, more than the {MAX_SIZE} a layer may have")
+            raise Refused(
+                f"makes {prod(made.atoms)} values {list(made.atoms)}, more than the {MAX_SIZE} a layer may have"
+            )
         return made
 
     def result(self) -> object:

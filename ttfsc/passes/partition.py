@@ -17,7 +17,6 @@ order, and stand row by row on the mesh until `place` moves them.
 import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
-from typing import Literal
 
 from ttfsc.hardware import Chip
 from ttfsc.ir import (
@@ -46,7 +45,7 @@ Cuts = dict[str, list[Box]]
 _GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # of channels, tried
 
 
-def partition(net: Net, *, scheme: Literal["tile", "feature", "hybrid", "auto"] = "tile", chip: Chip) -> Net:
+def partition(net: Net, *, scheme: str = "tile", chip: Chip) -> Net:
     """The net with its neurons on cores of at most `chip.neurons_per_core`.
 
     Raises TtfsError: unknown scheme (OPTION); not a canonical net (STAGE); branches that cannot share a membrane's

@@ -47,7 +47,7 @@ _GRAIN = 64  # the image is ordered along a curve over this many rows and column
 def place(
     net: Net,
     *,
-    scheme: Literal["row-major", "hilbert", "anneal"] = "row-major",
+    scheme: str = "row-major",
     objective: Literal["multicast", "unicast", "busiest", "latency"] = "multicast",
     seed: int = 0,
     restarts: int = 4,

@@ -190,7 +190,8 @@ def lines(table: Table) -> list[str]:
         what = "not modelled" if value is None else f"{value:,.4g} uJ per frame, modelled, not measured"
         found.append(f"energy ({key}) {what}: {DEFINITIONS[f'energy {key}'].partition(':')[0]}")
     found.append(
-        f"latency {table['latency']['serial_ticks']} ticks, a frame every {table['latency']['interval_ticks']}"
+        f"latency {table['latency']['serial_ticks']} ticks; with all layers at work a frame every "
+        f"{table['latency']['interval_ticks']}"
     )
     if cycles is not None:
         found.append(
