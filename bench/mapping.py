@@ -180,7 +180,7 @@ def annealed(chip: Chip, restarts: int, seed: int) -> Iterator[tuple[str, bool]]
 
 
 def limits(chip: Chip) -> Iterator[str]:
-    """What a smaller synapse memory per core costs, placed along a Hilbert curve; dense layers, which need more, left out."""
+    """What a smaller synapse memory per core costs, along a Hilbert curve; dense layers, which need more, left out."""
     convolutions = vgg(dense=())
     for kib in (1024, 512, 256, 128, 64):
         tight = replace(chip, synapse_bits_per_core=Figure(8192.0 * kib, "bit", "bench"))

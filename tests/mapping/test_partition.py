@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from bench.mapping import vgg
 from tests.mapping.nets import chip_of, joined, mapped, mnist
-from ttfsc.hardware import load_chip
+from tests.strategies import integer_nets
+from ttfsc.hardware import Chip, Figure, load_chip
 from ttfsc.ir import (
     OPEN,
     Analog,
@@ -27,8 +29,10 @@ from ttfsc.ir import (
     layers_of,
     parse,
     show,
+    traffic,
     verify,
 )
+from ttfsc.passes.limits import traffic_of
 from ttfsc.passes.partition import SCHEMES, boxes_of, partition
 from ttfsc.passes.place import place
 from ttfsc.passes.route import route
@@ -187,3 +191,101 @@ def test_two_flattened_convolutions_of_different_grids_are_refused() -> None:
         partition(joined((8, 1, 3, 3)), chip=chip_of(3))
     assert [(f.code, f.subject) for f in e.value.faults] == [(codes.UNSUPPORTED, "'conv2d' %b")]
     assert "adds a flattened membrane of 8x1x1 to one of 2x2x2" in str(e.value)
+
+
+def test_hybrid_takes_as_few_groups_of_channels_as_the_memory_asks_for() -> None:
+    """c2 has 32 kernels of 16x5x5 4-bit weights, 51,200 bits; f3 128 of 32x5x5, 409,600."""
+    free, tight = (partition(mnist(), scheme="hybrid", chip=chip_of(1024, bits=bits)) for bits in (None, 30_000))
+    assert free.mapped is not None
+    assert tight.mapped is not None
+    tile = partition(mnist(), scheme="tile", chip=chip_of(1024)).mapped
+    assert tile is not None
+    assert free.mapped.cores == tile.cores
+    groups = {
+        name: {s.box[0] for c in tight.mapped.cores for s in c.slices if s.layer == name} for name in ("c2", "f3")
+    }
+    assert len(groups["c2"]) == 2
+    assert len(groups["f3"]) == 16
+    assert verify(mapped(mnist(), chip_of(1024, bits=30_000), "hybrid"))
+
+
+def _remote(net: Net) -> int:
+    maps = traffic(route(place(net)))
+    return sum(int(m.packets_unicast.sum()) for m in maps.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_nets(), st.integers(2, 30))
+def test_auto_has_the_least_traffic_of_all(net: Net, limit: int) -> None:
+    chip = chip_of(limit)
+    found = {scheme: _remote(partition(net, scheme=scheme, chip=chip)) for scheme in (*SCHEMES, "hybrid", "auto")}
+    assert found["auto"] == min(found.values())
+
+
+def test_auto_gives_way_where_the_mesh_is_small() -> None:
+    wide, bits = partition(mnist(), scheme="auto", chip=chip_of(300, bits=30_000)), 30_000
+    assert wide.mapped is not None
+    least = len(partition(mnist(), scheme="hybrid", chip=chip_of(300, bits=bits)).mapped.cores)  # pyright: ignore[reportOptionalMemberAccess]
+    chip = chip_of(300, bits=bits, mesh=(least, 1))
+    narrow = partition(mnist(), scheme="auto", chip=chip)
+    assert narrow.mapped is not None
+    assert len(narrow.mapped.cores) <= least
+    assert _remote(wide) <= _remote(narrow)
+
+
+def test_the_estimate_of_traffic_is_the_traffic_of_the_routes() -> None:
+    net = partition(mnist(maxpool=True), chip=chip_of(200))
+    assert net.mapped is not None
+    total = 0
+    for layer in layers_of(net):
+        boxes = [s.box for core in net.mapped.cores for s in core.slices if s.layer == layer.name]
+        total += traffic_of(layer, boxes, frozenset(["in"]))
+    assert total == _remote(net)
+
+
+def _limited(**limits: int) -> Chip:
+    units = {"axons_in": "axons", "axons_out": "packets", "potential_bits": "bit", "accumulator_bits": "bit"}
+    figures = {key: Figure(value, units[key], "test") for key, value in limits.items()}
+    return replace(chip_of(1024), delivery="unicast", **figures)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("limits", "layer", "message"),
+    [
+        ({"axons_in": 700}, "c2", "axons into one core with scheme=tile, small has 700:"),
+        ({"axons_out": 3}, "c1", "each spike goes to 4 cores, small sends 3 packets: 1 too few"),
+        ({"potential_bits": 12}, "c1", "bits, small has 12 bit:"),
+        ({"accumulator_bits": 12}, "c1", "its sum can reach"),
+    ],
+)
+def test_every_limit_names_layer_and_excess(limits: dict[str, int], layer: str, message: str) -> None:
+    with pytest.raises(TtfsError) as e:
+        partition(mnist(), chip=_limited(**limits))
+    told = [f for f in e.value.faults if f"%{layer}" in f.subject]
+    assert [f.code for f in told] == [codes.CAPACITY] * len(told)
+    assert any(message in str(f) for f in told), [str(f) for f in e.value.faults]
+    assert all("choose" in str(f) for f in told)
+
+
+def test_routing_entries_are_a_limit() -> None:
+    net = place(partition(mnist(), chip=chip_of(100)))
+    tight = replace(chip_of(100), routing_entries=Figure(9, "entries", "test"))
+    with pytest.raises(TtfsError, match=r"needs \d+ routing entries in router \d+,\d+ and too many in \d+ routers"):
+        route(net, chip=tight)
+    assert route(net, chip=tight, delivery="unicast") == route(net, delivery="unicast")
+    assert route(net, chip=replace(tight, routing_entries=Figure(10_000, "entries", "test"))) == route(net)
+
+
+@pytest.mark.parametrize("name", ["truenorth", "spinnaker", "loihi-like", "anp-i-like"])
+def test_shipped_chips_take_mnist_or_say_what_is_missing(name: str) -> None:
+    chip = load_chip(name)
+    try:
+        net = verify(route(place(partition(mnist(), scheme="auto", chip=chip), chip=chip), chip=chip))
+    except TtfsError as e:
+        assert name == "truenorth"  # 256 axons into a core, one destination for a spike
+        assert {f.code for f in e.faults} == {codes.CAPACITY}
+        assert "axons into one core" in str(e)
+    else:
+        assert name != "truenorth"
+        assert net.mapped is not None
+        assert net.mapped.delivery == chip.delivery

@@ -251,8 +251,16 @@ def test_external_data_beside_the_model(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
     want = load_onnx(path, input_range=(0, 255))
-    onnx.save_model(model, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
-    assert (tmp_path / "w.bin").is_file()
+    data = b""
+    for tensor in model.graph.initializer:
+        entries = {"location": "w.bin", "offset": str(len(data)), "length": str(len(tensor.raw_data))}
+        data += tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    (tmp_path / "w.bin").write_bytes(data)
     assert load_onnx(path, input_range=(0, 255)).arrays == want.arrays
     (tmp_path / "w.bin").write_bytes(b"short")
     with pytest.raises(TtfsError, match="the file has 5"):

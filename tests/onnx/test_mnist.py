@@ -36,7 +36,7 @@ def test_the_import_is_exact() -> None:
     import onnx
 
     x = images("t10k", 300)
-    engine = session(onnx.load(str(MODELS / "mnist-8.onnx")))
+    engine = session(onnx.ModelProto.FromString((MODELS / "mnist-8.onnx").read_bytes()))
     want = np.concatenate([engine.run(None, {"Input3": one[None].astype(np.float32)})[0] for one in x])
     got = run(source(), x).scores
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(np.abs(want).max()))

@@ -95,8 +95,13 @@ def test_pool(
 
 
 @FEW
-@given(st.booleans(), st.sampled_from([1.0, 0.5, -2.0]), st.sampled_from([1.0, 0.0, 2.0]), st.sampled_from(["F", "1F", "1", ""]),
-       st.integers(0, 99))  # fmt: skip
+@given(
+    st.booleans(),
+    st.sampled_from([1.0, 0.5, -2.0]),
+    st.sampled_from([1.0, 0.0, 2.0]),
+    st.sampled_from(["F", "1F", "1", ""]),
+    st.integers(0, 99),
+)
 def test_gemm(trans: bool, alpha: float, beta: float, bias: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     w = floats(rng, *((4, 6) if trans else (6, 4)))
@@ -110,7 +115,8 @@ def test_gemm(trans: bool, alpha: float, beta: float, bias: str, seed: int) -> N
 
 SCALED = [
     ("Add", (), False), ("Add", (3, 1, 1), False), ("Add", (1, 3, 1, 1), True), ("Sub", (3, 1, 1), False),
-    ("Sub", (1,), True), ("Mul", (3, 1, 1), False), ("Mul", (), True), ("Div", (1, 3, 1, 1), False), ("Add", (3, 5, 5), False),
+    ("Sub", (1,), True), ("Mul", (3, 1, 1), False), ("Mul", (), True), ("Div", (1, 3, 1, 1), False),
+    ("Add", (3, 5, 5), False),
     ("Add", (1, 3, 5, 5), True), ("Sub", (5, 5), False),
 ]  # fmt: skip
 
@@ -170,14 +176,15 @@ def test_clip(least: float, most: float | None, opset: int) -> None:
     m = Model(["N", 2, 4, 4], opset=opset)
     m.node("Conv", floats(rng, 3, 2, 3, 3))
     if opset == 9:
-        m.node("Clip", **({"min": least} if most is None else {"min": least, "max": most}))
+        bounds: dict[str, Any] = {"min": least} if most is None else {"min": least, "max": most}
+        m.node("Clip", **bounds)
     else:
         m.node("Clip", np.float32(least), *([] if most is None else [np.float32(most)]))
     check(m, (2, 4, 4), rng)
 
 
 @pytest.mark.parametrize(("op", "attributes"), [("LeakyRelu", {"alpha": 0.0}), ("ThresholdedRelu", {"alpha": 0.0})])
-def test_what_is_a_relu(op: str, attributes: dict[str, float]) -> None:
+def test_what_is_a_relu(op: str, attributes: dict[str, Any]) -> None:
     rng = np.random.default_rng(6)
     m = Model(["N", 2, 4, 4])
     m.node("Conv", floats(rng, 3, 2, 3, 3))
@@ -234,7 +241,8 @@ def test_global_pools(op: str) -> None:
     m = Model(["N", 2, 5, 4])
     m.node("Conv", floats(rng, 4, 2, 3, 3))
     m.node("Relu")
-    m.node(op, **({"axes": [2, 3], "keepdims": 0} if op == "ReduceMean" else {}))
+    attributes: dict[str, Any] = {"axes": [2, 3], "keepdims": 0} if op == "ReduceMean" else {}
+    m.node(op, **attributes)
     check(m, (2, 5, 4), rng)
 
 
@@ -291,7 +299,8 @@ def test_what_may_end_a_model(op: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(14)
     m = Model(["N", 6])
     m.node("Gemm", floats(rng, 6, 4))
-    m.node(op, **({} if op == "Sigmoid" else {"axis": 1}))
+    attributes: dict[str, Any] = {} if op == "Sigmoid" else {"axis": 1}
+    m.node(op, **attributes)
     x = rng.integers(0, 256, (20, 6))
     net = imported(m.proto(), tmp_path, input_scale=1 / 255)
     want = answers(m.proto(), (x / 255).astype(np.float32)).reshape(20, -1)

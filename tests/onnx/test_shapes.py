@@ -234,18 +234,15 @@ def test_the_range_of_the_input_must_be_declared_and_everything_else_is_told_wit
     assert faults[1].loc.origin == "tanh2"
 
 
-@pytest.mark.parametrize(
-    ("nodes", "why"),
-    [
-        ([("Reshape", [ints(-1, 2, 18)], {})], "only flattening"),
-        ([("Transpose", [], {"perm": [1, 0, 2, 3]}), ("Flatten", [], {})], "batch"),
-        (
-            [("Transpose", [], {"perm": [0, 1, 3, 2]}), ("Conv", [np.ones((1, 4, 2, 2), np.float32)], {})],
-            "in this order",
-        ),
-        ([("Slice", [ints(0), ints(2), ints(1)], {})], "picks elements"),
-    ],
-)
+MOVES: list[tuple[list[tuple[str, list[Any], dict[str, Any]]], str]] = [
+    ([("Reshape", [ints(-1, 2, 18)], {})], "only flattening"),
+    ([("Transpose", [], {"perm": [1, 0, 2, 3]}), ("Flatten", [], {})], "batch"),
+    ([("Transpose", [], {"perm": [0, 1, 3, 2]}), ("MaxPool", [], {"kernel_shape": [2, 2]})], "in this order"),
+    ([("Slice", [ints(0), ints(2), ints(1)], {})], "picks elements"),
+]
+
+
+@pytest.mark.parametrize(("nodes", "why"), MOVES)
 def test_what_moves_neurons_is_refused(nodes: list[tuple[str, list[Any], Any]], why: str, tmp_path: Path) -> None:
     m = Model(["N", 2, 5, 5])
     m.node("Conv", np.ones((4, 2, 3, 3), np.float32))

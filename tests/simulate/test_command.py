@@ -66,7 +66,7 @@ def test_figures_pictures_and_exports(ttfsc: Cli, compiled: Path, inputs: Path, 
     table = json.loads((tmp_path / "o.json").read_text())
     report = json.loads((compiled / "report" / "report.json").read_text())
     assert table["inputs"] == 20
-    assert table["per_frame"]["hops"]["mean"] == report["traffic"]["hops_multicast"]
+    assert table["per_frame"]["hops"]["mean"] == pytest.approx(report["traffic"]["hops_multicast"], rel=1e-12)
     assert table["correct"] == report["activity"]["correct"]
     assert (table["cycles"] is None) == (fidelity == "counts")
     pictures = sorted((tmp_path / "svg").iterdir())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulate.routers import play
-from ttfsc.backends.noc.cycle import Drained, Router, drain
+from ttfsc.backends.noc.cycle import Drained, Router, Ways, drain
 from ttfsc.backends.noc.packets import Tree, forks_of
 from ttfsc.hardware import Figure
 from ttfsc.ir import Place, tree_hops
@@ -24,7 +24,7 @@ PLAIN = Router()
 
 def drained(trees: list[Tree], sent: list[int], router: Router = PLAIN, where: list[int] | None = None) -> Drained:
     at = np.array(where or [0] * len(sent), np.int64)
-    return drain(trees, (W, H), router, at, np.array(sent, np.int64), int(at.max(initial=0)) + 1)
+    return drain(Ways(trees, (W, H)), router, at, np.array(sent, np.int64), int(at.max(initial=0)) + 1)
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_meshes_side_by_side_do_not_touch(pairs: list[tuple[Place, Place]], rout
 
 
 def test_nothing_sent_takes_no_time() -> None:
-    found = drain([], (W, H), Router(), np.zeros(0, np.int64), np.zeros(0, np.int64), 3)
+    found = drain(Ways([], (W, H)), Router(), np.zeros(0, np.int64), np.zeros(0, np.int64), 3)
     assert (len(found.packet), found.cycles.tolist()) == (0, [0, 0, 0])

@@ -134,7 +134,7 @@ class Lowering(Tape):
             return self.emit(Conv2d(name=name, type=OPEN, loc=self.loc, x=x.ref, w=const, groups=x.shape[0]))
         if x.shape[0] > MAX_ROW:
             raise Refused(
-                f"passes a row of {x.shape[0]} values on one by one, which takes a matrix of as many synapses squared; at "
+                f"passes a row of {x.shape[0]} values on one by one, which takes that number squared of synapses; at "
                 f"most {MAX_ROW} are passed on: add the branches while they are images"
             )
         name = self.fresh(tag)

@@ -134,7 +134,8 @@ def _clipped(low: OnnxLowering, view: View, least: float, most: float) -> View:
     def one(x: Value) -> Value:
         if least != 0 and not (x.nonneg and least < 0):
             raise Refused(
-                f"clips to {least:g}..{most:g}; spikes carry values from 0 upwards: clip to 0..c with fixed c, or use ReLU"
+                f"clips to {least:g}..{most:g}; spikes carry values from 0 upwards: clip to 0..c with fixed c, or use "
+                "Relu"
             )
         return low.relu(x) if most >= _HUGE else low.clipped(x, most)
 

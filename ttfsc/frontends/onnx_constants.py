@@ -226,7 +226,8 @@ def _cast(node: Node, inputs: list[Known | None]) -> Array:
 
 
 def _shape(node: Node, inputs: list[Known | None]) -> Array:
-    return np.array(_array(inputs).shape, np.int64)[integer(node, "start", 0) : node.attributes.get("end")]  # pyright: ignore
+    shape = _array(inputs).shape
+    return np.array(shape[integer(node, "start", 0) : integer(node, "end", len(shape))], np.int64)
 
 
 def _range(node: Node, inputs: list[Known | None]) -> Array:
@@ -234,7 +235,8 @@ def _range(node: Node, inputs: list[Known | None]) -> Array:
     if not delta:
         raise ZeroDivisionError("a range of step 0")
     _small(int(max(0, (limit - start) / delta)))
-    return np.arange(start, limit, delta)
+    made: Array = np.arange(start, limit, delta)
+    return made
 
 
 def _reduce(compute: Callable[..., Array]) -> _Fold:

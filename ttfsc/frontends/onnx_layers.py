@@ -1,4 +1,4 @@
-"""Rules for layers: convolutions, dense layers, pools, batch norms. A rule gets the lowering, the node, its operands."""
+"""Rules for layers: convolutions, dense layers, pools, batch norms. A rule gets the lowering, the node, operands."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def matmul(low: OnnxLowering, node: Node, inputs: list[Operand]) -> View:
         return _dense(low, x, turned, None)
     if x.raw or len(x.atoms) != 3 or x.axes[-1] not in ((0,), ()) or x.axes[-1] == BATCH_AXIS:
         raise Refused(
-            f"multiplies the last axis of {list(x.shape(low.size))}, which is not the channels; flatten the sample first"
+            f"multiplies the last axis of {list(x.shape(low.size))}, not the channels; flatten the sample first"
         )
     if turned.array.shape[1] != x.atoms[0]:
         raise Refused(f"multiplies {x.atoms[0]} channels by a matrix of {turned.array.shape[1]} rows")

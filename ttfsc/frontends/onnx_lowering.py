@@ -68,8 +68,8 @@ class OnnxLowering(Lowering):
         """The view as [N, C, H, W]; [N, C, L] is an image of height 1."""
         if len(view.axes) not in (3, 4) or view.axes[0] != BATCH_AXIS or any(len(axis) > 1 for axis in view.axes):
             raise Refused(
-                f"reads {list(view.shape(self.size))} where an image [N, channels, height, width] is expected; keep the "
-                "axes apart until the first dense layer"
+                f"reads {list(view.shape(self.size))} where an image [N, channels, height, width] is expected; keep "
+                "the axes apart until the first dense layer"
             )
         if view.raw:
             order = [axis[0] if axis else -1 for axis in view.axes[1:]]
@@ -260,7 +260,7 @@ class OnnxLowering(Lowering):
         theta = np.full(1, own_top, np.float64)
         return self._fire(v, theta, top, ticks, spiking=False)
 
-    # -- weights ---------------------------------------------------------------------------------------------------------
+    # -- weights ---------------------------------------------------------------------------------------------------
 
     def weights(self, known: Known, array: Array, step: Array | None) -> tuple[Known, Known | None, int]:
         """Weights [out, ...], the step per output where they lie on a grid, and the grid's bits."""
@@ -323,7 +323,7 @@ class OnnxLowering(Lowering):
         return result
 
     def compared(self, value: Value) -> Value:
-        """The read-out. Its classes are compared, so they cannot keep steps of their own: those are given up, with a note."""
+        """The read-out. Its classes are compared, so steps of their own are given up, with a note."""
         op = self.op(value.ref)
         while isinstance(op, Flatten):
             op = self.op(op.x)

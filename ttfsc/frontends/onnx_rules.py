@@ -93,7 +93,8 @@ _CONTROL = "chooses its nodes while running; export the model with fixed control
 _PICKS = "picks elements; every layer reads a whole layer: select with a convolution, or leave it out"
 _PRODUCT = "multiplies activations with each other, which spikes cannot do; use convolutions"
 _REASONS = (
-    (_CURVED, "Gelu Elu Selu Celu Tanh Softplus Softsign HardSwish HardSigmoid Mish Swish Erf Exp Log Sqrt Abs Pow Sin Cos"),
+    (_CURVED, "Gelu Elu Selu Celu Tanh Softplus Softsign HardSwish HardSigmoid Mish Swish Erf Exp Log "
+     "Sqrt Abs Pow Sin Cos"),
     (_STATISTICS, "LayerNormalization GroupNormalization InstanceNormalization LRN LpNormalization "
      "MeanVarianceNormalization RMSNormalization"),
     (_TIME, "LSTM GRU RNN Scan Loop"),

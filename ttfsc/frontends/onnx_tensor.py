@@ -1,4 +1,4 @@
-"""ONNX tensors to arrays. Nothing in the file is believed: sizes are compared with its bytes before anything is made."""
+"""ONNX tensors to arrays. Nothing in the file is believed: sizes are compared with bytes before anything is made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from ttfsc.frontends.value import Constant, Refused
@@ -67,7 +68,7 @@ def checked_size(dims: list[int] | tuple[int, ...]) -> int:
 
 
 def known(tensor: onnx.TensorProto, folder: Path | None, name: str = "") -> Known:
-    """The tensor's content. `folder` is where the model lies, for external data. Refuses damaged and hostile tensors."""
+    """The tensor's content; external data from below `folder` only. Refuses damaged and hostile tensors."""
     dims, elem = tuple(tensor.dims), int(tensor.data_type)
     size = checked_size(dims)
     if elem not in _TYPES and elem not in BITS:
@@ -120,10 +121,11 @@ def _unpacked(data: Array, elem: int, size: int) -> Array:
     """Numbers of 2 or 4 bits, several to a byte."""
     bits = BITS[elem]
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    numbers = ((data[:, None] >> shifts) & (2**bits - 1)).reshape(-1)[:size].astype(np.int8)
-    return (
-        np.where(numbers >= 2 ** (bits - 1), numbers - 2**bits, numbers).astype(np.int8) if elem in SIGNED else numbers
-    )
+    flat = np.bitwise_and(data[:, None] >> shifts, 2**bits - 1).reshape(-1)[:size]
+    numbers: npt.NDArray[np.int8] = flat.astype(np.int8)
+    if elem in SIGNED:
+        numbers[numbers >= 2 ** (bits - 1)] -= np.int8(2**bits)
+    return numbers
 
 
 def _external(tensor: onnx.TensorProto, folder: Path | None, wanted: int) -> bytes:

@@ -29,9 +29,9 @@ def compensated(
     """
     groups, size = len(moments), w.shape[1]
     blocks = w.reshape(groups, -1, size)
-    damped = moments + np.eye(size) * (_DAMPING * np.einsum("gii->g", moments)[:, None, None] / size + 1e-12)
-    lower: Reals = np.linalg.cholesky(np.linalg.inv(damped))
-    upper = lower.swapaxes(1, 2)
+    damped: Reals = moments + np.eye(size) * (_DAMPING * np.einsum("gii->g", moments)[:, None, None] / size + 1e-12)
+    inverse = np.asarray(np.linalg.inv(damped), np.float64)
+    upper = np.asarray(np.linalg.cholesky(inverse), np.float64).swapaxes(1, 2)
     best = np.full(len(w), np.inf)
     integers, steps = np.zeros(w.shape, np.int64), step.copy()
     few = size > _MANY or bits > _WIDE

@@ -82,37 +82,34 @@ class Drained:
     links: Ints
 
 
-class _Ways:
-    """Outputs of every tree at every router it comes to."""
+class Ways:
+    """What routers of a mesh (width, height) know: the outputs of every tree at every router it comes to."""
 
-    def __init__(self, trees: list[Tree], routers: int) -> None:
-        rows = sorted(
-            (n * routers + router, mask) for n, tree in enumerate(trees) for router, mask in tree.forks.items()
-        )
-        self.routers = routers
+    def __init__(self, trees: list[Tree], mesh: tuple[int, int]) -> None:
+        self.width, self.size = mesh[0], mesh[0] * mesh[1]
+        rows = [(n * self.size + router, mask) for n, tree in enumerate(trees) for router, mask in tree.forks.items()]
+        rows.sort()
         self.keys = np.array([key for key, _ in rows], np.int64)
         self.masks = np.array([mask for _, mask in rows], np.int8)
+        self.source = np.array([tree.source for tree in trees], np.int64)
 
-    def __call__(self, tree: Ints, router: Ints) -> npt.NDArray[np.int8]:
-        return self.masks[np.searchsorted(self.keys, tree * self.routers + router)]
+    def outputs(self, tree: Ints, router: Ints) -> npt.NDArray[np.int8]:
+        """Bit i for direction i, bit 4 for the core."""
+        return self.masks[np.searchsorted(self.keys, tree * self.size + router)]
 
 
-def drain(trees: list[Tree], mesh: tuple[int, int], router: Router, where: Ints, tree: Ints, meshes: int) -> Drained:
+def drain(ways: Ways, router: Router, where: Ints, tree: Ints, meshes: int) -> Drained:
     """Let the packets of `meshes` equal meshes run until all have been delivered.
 
-    trees: all that packets travel. mesh: width, height. where, tree [P]: each packet's mesh and number of its tree; the
-    order in which cores inject theirs.
+    where, tree [P]: each packet's mesh, and the number of its tree in `ways`; the order in which cores inject theirs.
     """
-    return _Run(trees, mesh, router, where, tree, meshes).result()
+    return _Run(ways, router, where, tree, meshes).result()
 
 
 class _Run:
-    def __init__(
-        self, trees: list[Tree], mesh: tuple[int, int], router: Router, where: Ints, tree: Ints, meshes: int
-    ) -> None:
-        width, height = mesh
-        self.size, self.router, self.tree, self.meshes = width * height, router, tree, meshes
-        self.ways, self.where = _Ways(trees, self.size), where
+    def __init__(self, ways: Ways, router: Router, where: Ints, tree: Ints, meshes: int) -> None:
+        self.ways, self.router, self.tree, self.meshes, self.where = ways, router, tree, meshes, where
+        self.size, width = ways.size, ways.width
         ports = meshes * self.size * PORTS
         self.held = np.zeros((ports, router.depth), np.int64)  # packets in every buffer, a ring
         self.come = np.zeros((ports, router.depth), np.int64)  # and when they arrive(d)
@@ -123,15 +120,14 @@ class _Run:
         # input port behind an output: (router + step) * PORTS + the side it comes in by
         self.behind = [((dy * width + dx) * PORTS + OPPOSITE[d]) for d, (dx, dy) in enumerate(STEPS)] + [0]
         self.links = np.zeros((self.size, 4), np.int64)
-        self.waiting = _queues(np.array([t.source for t in trees], np.int64)[tree] + where * self.size)
+        self.waiting = _queues(ways.source[tree] + where * self.size)
         self.entered = np.zeros(len(tree), np.int64)  # a packet exists from then on, in its core's queue
         order, start, length = self.waiting
         self.entered[order] = np.arange(len(order)) - np.repeat(start, length)
-        self.trees, self.width = trees, width
 
     def result(self) -> Drained:
         order, start, length = self.waiting
-        source = np.array([t.source for t in self.trees], np.int64)[self.tree]
+        source, width = self.ways.source[self.tree], self.ways.width
         place = (self.where * self.size + source)[order[start]] * PORTS + LOCAL if len(start) else start
         sent = np.zeros(len(start), np.int64)
         live = np.arange(len(start))
@@ -151,7 +147,7 @@ class _Run:
         cycles = np.zeros(self.meshes, np.int64)
         np.maximum.at(cycles, self.where[packet], at)
         there, here = router % self.size, source[packet]
-        hops = abs(there % self.width - here % self.width) + abs(there // self.width - here // self.width)
+        hops = abs(there % width - here % width) + abs(there // width - here // width)
         waited = at - self.entered[packet] - hops * self.router.hop - self.router.eject
         return Drained(packet, there, at, waited, cycles, self.links)
 
@@ -168,7 +164,7 @@ class _Run:
     def _look(self, port: Ints) -> None:
         """Find the outputs of the packets at the head of these buffers."""
         packet = self.held[port, self.head[port]]
-        self.need[port] = self.ways(self.tree[packet], port // PORTS % self.size)
+        self.need[port] = self.ways.outputs(self.tree[packet], port // PORTS % self.size)
 
     def _step(self, now: int) -> tuple[Ints, Ints, bool]:
         """One cycle of all routers. Returns delivered packets, their routers (over all meshes), and if any moved."""

@@ -12,14 +12,14 @@ from typing import Literal
 import numpy as np
 
 from ttfsc.backends.noc.cells import pooled
-from ttfsc.backends.noc.cycle import Drained, Router, drain
+from ttfsc.backends.noc.cycle import PORTS, Drained, Router, Ways, drain
 from ttfsc.backends.noc.engine import Mesh
 from ttfsc.backends.noc.image import Image, LayerImage
 from ttfsc.backends.noc.packets import Fabric, Ints, Packets
 from ttfsc.ir import Array, Fault, Loc, Result, TtfsError, codes, grid_of
 
 Fidelity = Literal["counts", "cycle"]
-_MESHES = 1 << 22  # input ports that the cycle model holds at a time; sets how many frames it advances together
+_PLACES = 1 << 23  # places in buffers that the cycle model holds at a time; sets how many meshes it advances together
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Simulator:
 
     def __init__(self, image: Image) -> None:
         self.image, self.mesh, self.fabric = image, Mesh(image), Fabric(image)
-        self.router = Router.of(image.figures)
+        self.router, self.ways = Router.of(image.figures), Ways(self.fabric.trees, image.mapped.mesh)
         self.senders = np.array([tree.core for tree in self.fabric.trees], np.int64)
         self.ends = max([image.readout.closes, *(layer.closes for layer in image.layers)])
 
@@ -184,23 +184,17 @@ class Simulator:
 
     def time(self, timing: Timing, packets: Packets, inputs: int) -> None:
         """Add one batch to the timing: every tick of every frame on a mesh of its own, then all layers overlaid."""
-        width, height = self.image.mapped.mesh
-        together = max(1, _MESHES // (width * height * 5 * self.ends))
+        cycles, waited = self.drained(packets.frame * self.ends + packets.tick, packets.tree, inputs * self.ends)
+        timing.serial += np.maximum(cycles.reshape(inputs, self.ends), 1).sum(1).tolist()
+        timing.slowest = max(timing.slowest, int(cycles.max(initial=0)))
+        timing.deliveries += len(waited)
+        timing.waited += int(waited.sum())
+        timing.longest = max(timing.longest, int(waited.max(initial=0)))
+        window = max(layer.ticks for layer in self.image.layers)
         opens = np.array([self.fabric.layers[tree.layer].opens for tree in self.fabric.trees], np.int64)
-        for start in range(0, inputs, together):
-            end = min(start + together, inputs)
-            mine = (packets.frame >= start) & (packets.frame < end)
-            frame, tick, tree = packets.frame[mine] - start, packets.tick[mine], packets.tree[mine]
-            alone = self.drained(frame * self.ends + tick, tree, (end - start) * self.ends)
-            cycles = alone.cycles.reshape(end - start, self.ends)
-            timing.serial += np.maximum(cycles, 1).sum(1).tolist()
-            timing.slowest = max(timing.slowest, int(cycles.max(initial=0)))
-            timing.deliveries += len(alone.packet)
-            timing.waited += int(alone.waited.sum())
-            timing.longest = max(timing.longest, int(alone.waited.max(initial=0)))
-            window = max(layer.ticks for layer in self.image.layers)
-            all_at_once = self.drained(frame * window + tick - opens[tree], tree, (end - start) * window)
-            timing.interval += np.maximum(all_at_once.cycles.reshape(end - start, window), 1).sum(1).tolist()
+        within = packets.frame * window + packets.tick - opens[packets.tree]
+        cycles, _ = self.drained(within, packets.tree, inputs * window)
+        timing.interval += np.maximum(cycles.reshape(inputs, window), 1).sum(1).tolist()
 
     def deliver(self, x: Array, result: Result) -> int:
         """Send the packets of these frames through the routers, tick by tick; how many deliveries there were.
@@ -208,25 +202,34 @@ class Simulator:
         Raises TtfsError unless every packet arrives at each of its destinations, exactly once.
         """
         packets = self.fabric.packets(self.values(x, result))
-        return len(self.drained(packets.frame * self.ends + packets.tick, packets.tree, len(x) * self.ends).packet)
+        where = packets.frame * self.ends + packets.tick
+        return len(self.drained(where, packets.tree, len(x) * self.ends)[1])
 
-    def drained(self, where: Ints, tree: Ints, meshes: int) -> Drained:
-        """The cycle model on these packets, and the proof that each arrived where it should, exactly once."""
-        fabric = self.fabric
-        found = drain(fabric.trees, (fabric.width, fabric.height), self.router, where, tree, meshes)
-        size = fabric.width * fabric.height
-        many = np.array([len(t.to) for t in fabric.trees], np.int64)[tree]
-        ends = np.array([router for t in fabric.trees for router in t.to], np.int64)
-        first = np.cumsum([0, *(len(t.to) for t in fabric.trees)])[tree]
-        number = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-        want = np.repeat(np.arange(len(tree)), many) * size + ends[np.repeat(first, many) + number]
+    def drained(self, where: Ints, tree: Ints, meshes: int) -> tuple[Ints, Ints]:
+        """The cycle model on these packets: cycles of every mesh, and how long every delivery waited."""
+        together = max(1, _PLACES // (self.ways.size * PORTS * self.router.depth))
+        cycles, waited = list[Ints](), list[Ints]()
+        for start in range(0, meshes, together):
+            mine = np.flatnonzero((where >= start) & (where < start + together))
+            found = drain(self.ways, self.router, where[mine] - start, tree[mine], min(together, meshes - start))
+            self.prove(found, tree[mine])
+            cycles.append(found.cycles)
+            waited.append(found.waited)
+        return np.concatenate(cycles), np.concatenate(waited)
+
+    def prove(self, found: Drained, tree: Ints) -> None:
+        """Raise TtfsError unless the packets of these trees arrived at every destination, exactly once."""
+        trees, size = self.fabric.trees, self.ways.size
+        many = np.array([len(t.to) for t in trees], np.int64)
+        ends, first = np.array([router for t in trees for router in t.to], np.int64), np.cumsum(many) - many
+        number = np.arange(int(many[tree].sum())) - np.repeat(np.cumsum(many[tree]) - many[tree], many[tree])
+        want = np.repeat(np.arange(len(tree)), many[tree]) * size + ends[np.repeat(first[tree], many[tree]) + number]
         got = np.sort(found.packet * size + found.router)
         if not np.array_equal(got, np.sort(want)):
             wrong = np.setxor1d(got, want) if len(np.unique(got)) == len(got) else got[:-1][got[1:] == got[:-1]]
             packet, router = divmod(int(wrong[0]), size)
-            way = fabric.trees[int(tree[packet])]
+            way = trees[int(tree[packet])]
             fact = f"a packet of %{way.layer} from core {way.core} is not delivered exactly once at router {router}"
             raise TtfsError([Fault(codes.DIFFERS, Loc("noc"), f"{len(wrong)} deliveries", fact)])
-        loads = fabric.loads(np.bincount(tree, minlength=len(fabric.trees)))
+        loads = self.fabric.loads(np.bincount(tree, minlength=len(trees)))
         assert np.array_equal(found.links, loads.reshape(size, 4)), "a packet crossed a link that is not of its tree"
-        return found
