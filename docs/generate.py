@@ -58,12 +58,18 @@ def _supported() -> str:
     return _table(("name", "where", "what becomes of it"), [(f"`{r.name}`", r.kind, r.notes) for r in supported_ops()])
 
 
+def _onnx() -> str:
+    rows = [(f"`{r.name}`", r.notes) for r in supported_ops() if r.kind == "onnx"]
+    return _table(("op type", "what is understood"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "ops": _ops,
     "stages": _stages,
     "codes": _codes,
     "passes": _passes,
     "supported": _supported,
+    "onnx": _onnx,
 }
 
 

@@ -28,7 +28,11 @@ After = Callable[[str, Net, float], None]  # the pass as it was written, its res
 
 _HERE = Loc("pipeline")
 _STEP = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*")
-_SUPPLIED = {"calibration": "sample inputs (--calib X.npz)", "chip": "a chip (--arch)"}
+_SUPPLIED = {
+    "calibration": "sample inputs (--calib X.npz)",
+    "labels": "labels of the sample inputs (y in X.npz)",
+    "chip": "a chip (--arch)",
+}
 _STAGES: tuple[tuple[Stage, str, tuple[str, ...]], ...] = (  # the pass that reaches a stage, and its companions
     ("canonical", "fold-avgpool", ("drop-identity", "fold-batchnorm", "fold-avgpool")),
     ("quantized", "prove-widths", ("calibrate", "quantize", "prove-widths")),
@@ -41,6 +45,7 @@ class Context:
     """What passes may ask for by keyword name."""
 
     calibration: Array | None = None  # x [N, *input shape], integers as the net's input declares
+    labels: Array | None = None  # [N], of the samples, where known
     chip: Chip | None = None
 
 
@@ -178,15 +183,20 @@ def default_pipeline(
     method: str = "mse",
     percentile: float = 99.9,
     nearest: bool = False,
+    careful: bool = False,
     partition: str | None = "tile",
 ) -> str:
-    """The pipeline of `ttfsc compile`, all the way to a mapped net; partition=None stops at the quantized one."""
+    """The pipeline of `ttfsc compile`, all the way to a mapped net; partition=None stops at the quantized one.
+
+    careful: with nearest, compensate and correct; needs sample inputs, and leaves trained layers as they are.
+    method: max, percentile, mse, or auto, which needs sample inputs and finds ranges itself.
+    """
     free = f"method={method}" + (f",percentile={percentile:g}" if method == "percentile" else "")
-    free += ",nearest=true" if nearest else ""
-    steps = [
-        "drop-identity", "fold-batchnorm", "fold-avgpool", f"calibrate{{{free},ticks={ticks}}}",
-        f"quantize{{bits={bits},ticks={ticks},{free}}}", "prove-widths",
-    ]  # fmt: skip
+    free += ",nearest=true" if (nearest or careful) and method != "auto" else ""
+    more = ",compensate=true,correct=true" if careful and method != "auto" else ""
+    steps = ["drop-identity", "fold-batchnorm", "fold-avgpool"]
+    steps += [f"calibrate{{{free},ticks={ticks}}}"] if method != "auto" else []
+    steps += [f"quantize{{bits={bits},ticks={ticks},{free}{more}}}", "prove-widths"]
     if partition is not None:
         steps += [f"partition{{scheme={partition}}}", "place", "route"]
     return ",".join(steps)

@@ -22,7 +22,7 @@ def test_the_table_needs_no_torch() -> None:
 def test_rows_are_sorted_and_none_is_there_twice() -> None:
     rows = supported_ops()
     assert len({row.name for row in rows}) == len(rows)
-    kinds = ["module", "function", "method", "aten"]
+    kinds = ["module", "function", "method", "aten", "onnx"]
     assert [(kinds.index(r.kind), r.name) for r in rows] == sorted((kinds.index(r.kind), r.name) for r in rows)
 
 

@@ -106,7 +106,7 @@ def test_a_fixed_mesh_stays() -> None:
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("canmore", codes.CHIP, "chip canmore: no such chip; there are canmore-22nm"),
+        ("canmore", codes.CHIP, "chip canmore: no such chip; there are anp-i-like, canmore-22nm, loihi-like"),
         ("{}/none.toml", codes.FILE, "no such file"),
         ("{}/folder.toml", codes.FILE, "cannot be read as text"),
         ("{}/latin.toml", codes.FILE, "cannot be read as text"),

@@ -30,7 +30,7 @@ def test_all_pairs_of_a_mesh_together_have_no_cycle(order: str) -> None:
     places = [(x, y) for x in range(5) for y in range(5)]
     trees = [xy_tree(a, [b], order) for a in places for b in places]
     rng = np.random.default_rng(0)
-    trees += [xy_tree(a, [places[i] for i in rng.integers(0, 25, 6)], order) for a in places for _ in range(20)]
+    trees += [xy_tree(a, [places[int(i)] for i in rng.integers(0, 25, 6)], order) for a in places for _ in range(20)]
     tuple(TopologicalSorter(dependencies(trees)).static_order())
 
 

@@ -148,7 +148,13 @@ def test_synapse_memory() -> None:
         "needs 51,200 bits of synapse memory on one core with scheme=tile, small has 40,000: 11,200 too few; choose "
         "partition{scheme=hybrid}, which needs 25,600, or fewer bits per weight, or a chip with more (--arch)"
     )
-    assert faults[1].endswith("369,600 too few; choose fewer bits per weight, or a chip with more (--arch)")
+    assert faults[1].endswith(
+        "needs 409,600 bits of synapse memory on one core with scheme=tile, small has 40,000: 369,600 too few; choose "
+        "partition{scheme=hybrid}, which needs 35,200, or fewer bits per weight, or a chip with more (--arch)"
+    )
+    assert _faults(mnist(), "hybrid", bits=3_000)[-1].endswith(
+        "200 too few; choose fewer bits per weight, or a chip with more (--arch)"
+    )
 
 
 def test_options() -> None:

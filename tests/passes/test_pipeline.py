@@ -102,7 +102,7 @@ def test_every_mistake_at_once() -> None:
         ("route place", "cannot read 'route place'; passes look like fold-avgpool,quantize{bits=4,ticks=16}"),
         ("route,,place", "cannot read ',place'; passes look like fold-avgpool,quantize{bits=4,ticks=16}"),
         ("route,", "ends in a comma"),
-        ("route{to=1}", "unknown option of route: to; there are delivery"),
+        ("route{to=1}", "unknown option of route: to; there are delivery, order, pool"),
         ("place{}}", "cannot read 'place{}}'; passes look like fold-avgpool,quantize{bits=4,ticks=16}"),
     ],
 )
@@ -120,7 +120,8 @@ def test_every_pass_is_registered_and_every_name_resolves() -> None:
         assert module == f"ttfsc.passes.{function}"
         assert getattr(ttfsc.passes, function) is getattr(import_module(module), function)
     folder = Path(inspect.getfile(ttfsc.passes)).parent
-    helpers = {"__init__", "rewrite", "ranges", "grid", "thresholds", "windows", "sums", "twin", "compensate"}
+    helpers = {"__init__", "rewrite", "ranges", "grid", "thresholds", "windows", "sums", "twin", "compensate", "contest"}
+    helpers |= {"curve", "destinations", "flow", "limits", "place_kernel", "search"}
     files = {path.stem for path in folder.glob("*.py")} - helpers
     assert files == {name.replace("-", "_") for name in PASSES}
 
@@ -131,7 +132,8 @@ def test_passes_say_what_they_do() -> None:
         assert Pipeline.parse(one.name).steps == (Step(one.name),)
     usages = {one.name: one.usage for one in list_passes()}
     assert usages["quantize"] == (
-        "quantize{bits=0,ticks=0,method=max|percentile|mse,percentile=99.9,nearest=false,compensate=false,correct=false}"
+        "quantize{bits=0,ticks=0,method=max|percentile|mse|auto,percentile=99.9,nearest=false,compensate=false,"
+        "correct=false}"
     )
     assert usages["fold-avgpool"] == "fold-avgpool"
 

@@ -32,7 +32,8 @@ def test_free_weights_use_their_bits(seed: int, bits: int, method: str) -> None:
     rows, ints = w.reshape(5, -1), q.reshape(5, -1)
     step = np.array([np.dot(r, i) / np.dot(i, i) for r, i in zip(rows, ints, strict=True)])  # least squares
     left = ((rows - step[:, None] * ints) ** 2).sum() / (rows**2).sum()
-    assert left < {2: 0.5, 3: 0.15, 4: 0.04, 5: 0.02, 6: 0.02, 7: 0.02, 8: 0.02}[bits]
+    clipped = 0.05 if method == "percentile" else 0.0  # what cutting the largest 5 % costs, at any width
+    assert left < clipped + {2: 0.5, 3: 0.15, 4: 0.04, 5: 0.02, 6: 0.02, 7: 0.02, 8: 0.02}[bits]
     if method == "max":
         assert (np.abs(ints).max(1) == top).all(), "the largest weight of each channel gets the largest integer"
     last = weights(after, "d").reshape(2, -1).astype(float)

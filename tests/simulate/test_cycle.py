@@ -1,15 +1,23 @@
 """Router timing on meshes small enough to count by hand, and against a second, plain model."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.mapping.nets import chip_of, mapped, mnist
 from tests.simulate.routers import play
+from ttfsc.backends import noc
+from ttfsc.backends.noc import simulate
 from ttfsc.backends.noc.cycle import Drained, Router, Ways, drain
 from ttfsc.backends.noc.packets import Tree, forks_of
+from ttfsc.backends.noc.simulate import Simulator
 from ttfsc.hardware import Figure
-from ttfsc.ir import Place, tree_hops
+from ttfsc.ir import Place, TtfsError, tree_hops
 
 W, H = 4, 4
 
@@ -148,3 +156,46 @@ def test_meshes_side_by_side_do_not_touch(pairs: list[tuple[Place, Place]], rout
 def test_nothing_sent_takes_no_time() -> None:
     found = drain(Ways([], (W, H)), Router(), np.zeros(0, np.int64), np.zeros(0, np.int64), 3)
     assert (len(found.packet), found.cycles.tolist()) == (0, [0, 0, 0])
+
+
+def _lost(found: Drained) -> Drained:
+    return replace(found, packet=found.packet[1:], router=found.router[1:])
+
+
+def _doubled(found: Drained) -> Drained:
+    packet, router = (np.append(rows, rows[:1]) for rows in (found.packet, found.router))
+    return replace(found, packet=packet, router=router)
+
+
+def _astray(found: Drained) -> Drained:
+    router = found.router.copy()
+    router[0] = (router[0] + 1) % 25
+    return replace(found, router=router)
+
+
+@pytest.mark.parametrize("damage", [_lost, _doubled, _astray])
+def test_a_packet_that_is_not_delivered_once_is_named(
+    damage: Callable[[Drained], Drained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chip = chip_of(1024)
+    simulator = Simulator(noc.load(noc.emit(mapped(mnist(), chip), chip)))
+    x = np.random.default_rng(1).integers(0, 256, (1, 1, 28, 28)).astype(np.uint8)
+    result = simulator.mesh.run(x)
+    assert simulator.deliver(x, result) > 1000
+
+    def wrong(*given: Any) -> Drained:
+        found = drain(*given)
+        return damage(found) if len(found.packet) else found
+
+    monkeypatch.setattr(simulate, "drain", wrong)
+    with pytest.raises(TtfsError, match=r"a packet of %\w+ from core \d+ is not delivered exactly once at router \d+"):
+        simulator.deliver(x, result)
+
+
+def test_how_many_meshes_are_held_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = chip_of(1024)
+    simulator = Simulator(noc.load(noc.emit(mapped(mnist(), chip), chip)))
+    x = np.random.default_rng(1).integers(0, 256, (2, 1, 28, 28)).astype(np.uint8)
+    whole = simulator.run(x, fidelity="cycle").timing
+    monkeypatch.setattr(simulate, "_PLACES", 3000)
+    assert simulator.run(x, fidelity="cycle").timing == whole

@@ -13,8 +13,10 @@ class SupportedOp(NamedTuple):
 
 def supported_ops() -> list[SupportedOp]:
     """Everything that the frontends understand, sorted by kind and name; needs no torch."""
-    from ttfsc.frontends.torch_rules import RULES
+    from ttfsc.frontends import onnx_rules, torch_rules
 
-    kinds = ("module", "function", "method", "aten")
-    rows = [SupportedOp(name, rule.kind_of(name), rule.notes) for name, rule in RULES.items()]
+    kinds = ("module", "function", "method", "aten", "onnx")
+    rows = [SupportedOp(name, rule.kind_of(name), rule.notes) for name, rule in torch_rules.RULES.items()]
+    rows += [SupportedOp(name, "onnx", rule.notes) for name, rule in onnx_rules.RULES.items()]
+    rows += [SupportedOp(name, "onnx", onnx_rules.CONSTANTS) for name in onnx_rules.ONLY_FOLDED]
     return sorted(rows, key=lambda row: (kinds.index(row.kind), row.name))

@@ -235,8 +235,7 @@ def _range(node: Node, inputs: list[Known | None]) -> Array:
     if not delta:
         raise ZeroDivisionError("a range of step 0")
     _small(int(max(0, (limit - start) / delta)))
-    made: Array = np.arange(start, limit, delta)
-    return made
+    return start + delta * np.arange(max(0, int(np.ceil((limit - start) / delta))))
 
 
 def _reduce(compute: Callable[..., Array]) -> _Fold:

@@ -44,6 +44,8 @@ Span = tuple[int, int]
 Cuts = dict[str, list[Box]]
 _GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # of channels, tried
 
+_MANY = 4  # times the cores of the first cut that fits: more of them never had less traffic
+
 
 def partition(net: Net, *, scheme: str = "tile", chip: Chip) -> Net:
     """The net with its neurons on cores of at most `chip.neurons_per_core`.
@@ -81,13 +83,17 @@ def _cuts(layers: tuple[Layer, ...], chip: Chip, scheme: str) -> Cuts:
     if scheme in SCHEMES:
         return {layer.name: boxes_of(layer.grid, limit, scheme) for layer in layers}
     if scheme == "hybrid":
-        return {layer.name: _fewest_groups(layer, chip) or boxes_of(layer.grid, limit, "tile") for layer in layers}
+        return {layer.name: _fewest_groups(layer, chip) for layer in layers}
     return _least_traffic(layers, chip)
 
 
-def _fewest_groups(layer: Layer, chip: Chip) -> list[Box] | None:
-    """Tiles in as few groups of channels as meet the chip's limits; None where no number of groups does."""
-    return next((boxes for boxes in _candidates(layer, chip) if not demand_of(layer, boxes).over(chip)), None)
+def _fewest_groups(layer: Layer, chip: Chip) -> list[Box]:
+    """Tiles in as few groups of channels as meet the limits; where none does, in as many as there are channels."""
+    boxes = list[Box]()
+    for boxes in _candidates(layer, chip):
+        if not demand_of(layer, boxes).over(chip):
+            break
+    return boxes
 
 
 def _candidates(layer: Layer, chip: Chip) -> Iterator[list[Box]]:
@@ -108,8 +114,11 @@ def _least_traffic(layers: tuple[Layer, ...], chip: Chip) -> Cuts:
         str, list[tuple[int, int, list[Box]]]
     ]()  # traffic, cores, boxes; least traffic first, then fewer cores
     for layer in layers:
-        every = [*_candidates(layer, chip), boxes_of(layer.grid, limit, "feature")]
-        fit = [boxes for boxes in every if not demand_of(layer, boxes).over(chip)] or every[:1]
+        fit, first = list[list[Box]](), _fewest_groups(layer, chip)
+        for boxes in (*_candidates(layer, chip), boxes_of(layer.grid, limit, "feature")):
+            if len(boxes) <= _MANY * len(first) and not demand_of(layer, boxes).over(chip):
+                fit.append(boxes)
+        fit = fit or [first]
         ways = sorted(((traffic_of(layer, b, hosts), len(b), b) for b in fit), key=lambda way: way[:2])
         found[layer.name] = [w for i, w in enumerate(ways) if all(w[1] < v[1] for v in ways[:i])]  # less for more only
     places = chip.mesh_for(1)[0] * chip.mesh_for(1)[1] - len(chip.dead) if chip.mesh is not None else None

@@ -20,6 +20,7 @@ nearest level instead of down. `compensate`: weights are rounded so that sums st
 
 import logging
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -46,6 +47,7 @@ from ttfsc.ir import (
 )  # fmt: skip
 from ttfsc.passes.calibrate import calibrate
 from ttfsc.passes.compensate import MAX_INPUTS, compensated
+from ttfsc.passes.contest import Candidate, best_of
 from ttfsc.passes.grid import Branch, GridError, Rounded, joined
 from ttfsc.passes.ranges import Method, option_faults
 from ttfsc.passes.rewrite import Pool, Reals, SynapseOp, free_name, reals, retyped, source_of, synapses_into
@@ -56,6 +58,7 @@ from ttfsc.passes.windows import Windows
 
 log = logging.getLogger(__name__)
 DEFAULT_BITS = 4
+Choice = Literal["max", "percentile", "mse", "auto"]
 
 
 def quantize(
@@ -63,12 +66,13 @@ def quantize(
     *,
     bits: int = 0,
     ticks: int = 0,
-    method: Method = "mse",
+    method: Choice = "mse",
     percentile: float = 99.9,
     nearest: bool = False,
     compensate: bool = False,
     correct: bool = False,
     calibration: Array | None = None,
+    labels: Array | None = None,
 ) -> Net:
     """The integer net.
 
@@ -76,36 +80,54 @@ def quantize(
         net: canonical. Ranges that are missing are found by `calibrate` first, with the same options.
         bits: width of weights, 2..8; 0 = as trained, 4 where a layer was not.
         ticks: T, 2..64; 0 = as trained, else the one T that other layers were trained for, else 16.
-        method: how free weight steps (and missing ranges) are chosen: max, percentile, mse.
+        method: how free weight steps (and missing ranges) are chosen: max, percentile, mse; auto tries several, with
+            nearest, compensate and correct, and keeps what answers best on the samples (`ttfsc.passes.contest`).
         percentile: for method=percentile.
         nearest: layers of `hold` synapses that were not trained for their ticks round S / Theta to the nearest tick,
             not down: thresholds half a tick lower, half the error. Trained layers stay as trained.
         compensate: round weights that have no grid so that the sums of sample inputs stay (kernel hold).
         correct: biases of layers without a grid make up for the mean error on sample inputs (kernel hold).
-        calibration: x [N, *input shape], for missing ranges, compensate and correct.
+        calibration: x [N, *input shape], for missing ranges, compensate, correct and auto.
+        labels: [N], of the samples, by which auto judges; without them it asks for the source's answers.
 
     Raises:
         TtfsError: TTFS016 for bad options and for bits or ticks other than a layer was trained with; TTFS003 for
             weights off their trained grid; TTFS007 for branches of a sum that do not fit 8 bits; TTFS005 for a `ramp`
             layer whose input has another T; TTFS018 for missing ranges; TTFS006 for a net that is not canonical.
     """
-    faults = [*option_faults("quantize", method, percentile, ticks, bits), *_conflicts(net, bits, ticks)]
+    plain: Method = "mse" if method == "auto" else method
+    faults = [*option_faults("quantize", plain, percentile, ticks, bits), *_conflicts(net, bits, ticks)]
     if faults:
         raise TtfsError(faults)
     if is_integer(net):
         return net
+    if method == "auto":
+        if calibration is None:
+            raise TtfsError.one(codes.CALIBRATION, _NO_SAMPLES.format("method=auto needs"), loc=Loc("quantize"))
+
+        def make(candidate: Candidate, x: Array) -> Net:
+            careful = candidate.careful
+            return quantize(
+                net, bits=bits, ticks=ticks, method=candidate.method, percentile=candidate.percentile, nearest=careful,
+                compensate=careful, correct=careful, calibration=x,
+            )  # fmt: skip
+
+        return best_of(net, calibration, labels, make)
     ranged = calibrate(net, method=method, percentile=percentile, ticks=ticks, nearest=nearest, calibration=calibration)
     work = _Work(check_stage(ranged, "canonical"), bits, ticks, nearest=nearest)
     work.choose(method, percentile)
     if compensate or correct:
         if calibration is None:
-            fact = "compensate and correct need sample inputs: give some (--calib X.npz, or calibration=x)"
+            fact = _NO_SAMPLES.format("compensate and correct need")
             raise TtfsError.one(codes.CALIBRATION, fact, loc=Loc("quantize"))
         if followable(work.net):
             work.refine(calibration, compensate=compensate, correct=correct)
         else:
             log.info("compensate and correct are for windowed nets of kernel hold; this one is left as it is")
     return work.integer()
+
+
+_NO_SAMPLES = "{} sample inputs: give some (--calib X.npz, or calibration=x)"
 
 
 def _conflicts(net: Net, bits: int, ticks: int) -> list[Fault]:

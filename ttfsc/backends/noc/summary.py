@@ -185,6 +185,8 @@ def lines(table: Table) -> list[str]:
         b = links["busiest"]
         place, mean = f"{b['direction']} of {b['x']},{b['y']}", f"mean of {links['used']} used {links['mean']:,.1f}"
         found.append(f"busiest link {b['packets']:,.1f} packets per frame ({place}), {mean}")
+    known = [f"{kind} {uj:,.4g}" for kind, uj in energy["kinds"].items() if uj is not None]
+    found += [f"energy by kind, uJ per frame, modelled, not measured: {', '.join(known)}"] if known else []
     for key in ("b", "c"):
         value = energy[key]
         what = "not modelled" if value is None else f"{value:,.4g} uJ per frame, modelled, not measured"
