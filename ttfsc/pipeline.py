@@ -45,8 +45,8 @@ class Context:
     """What passes may ask for by keyword name."""
 
     calibration: Array | None = None  # x [N, *input shape], integers as the net's input declares
-    labels: Array | None = None  # [N], of the samples, where known
     chip: Chip | None = None
+    labels: Array | None = None  # [N], of the samples, where known
 
 
 class InternalError(Exception):

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.mapping import vgg
 from tests.mapping.nets import chip_of, mnist
 from tests.strategies import integer_nets
+from ttfsc.hardware import load_chip
 from ttfsc.hardware.chip import read_chip
 from ttfsc.ir import Net, TtfsError, codes, layers_of, link_loads, run, sent_rates, traffic, verify, xy_tree
 from ttfsc.passes.curve import curve
@@ -198,3 +200,13 @@ def test_without_numba_only_annealing_is_missing() -> None:
     assert done.stdout.strip().endswith(
         "place: scheme=anneal needs numba: pip install 'ttfsc[map]', or choose scheme=hilbert"
     )
+
+
+def test_vgg16_is_where_it_was() -> None:
+    """A short search already passes the Hilbert order (690,176 hops) by far; bench/mapping.py --anneal does it in full."""
+    net = partition(vgg(), chip=load_chip("canmore-22nm"))
+    assert cost(place(net, scheme="hilbert")) == pytest.approx(690_176)
+    short: dict[str, Any] = {"scheme": "anneal", "moves": 1_000_000, "restarts": 1}
+    plain, pooled = cost(place(net, **short)), cost(place(net, pool="source", **short), pool="source")
+    assert plain < 400_000
+    assert pooled < 0.9 * plain

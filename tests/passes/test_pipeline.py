@@ -86,7 +86,7 @@ def test_every_mistake_at_once() -> None:
         "unknown pass: fold-avgpol; did you mean fold-avgpool?",
         "unknown option of quantize: bit; did you mean bits?",
         "quantize: ticks=many must be a whole number",
-        "quantize: method=best must be max or percentile or mse",
+        "quantize: method=best must be max or percentile or mse or auto",
         "quantize: ticks is given twice",
         "quantize: 'percentile' must be option=value",
         f"unknown pass: nonsense; there are {', '.join(PASSES)}",

@@ -1,7 +1,7 @@
 """`method=auto`: several ways to quantise one net, judged by what they answer on sample inputs.
 
-Every candidate is fitted on one half of the samples and judged on the other: by accuracy where labels are known, else by
-how often it answers as the source does. The winner is fitted again on all samples. Ties go to the earlier candidate.
+Every candidate is fitted on one half of the samples and judged on the other: by accuracy where labels are known, else
+by how often it answers as the source does. The winner is fitted again on all samples. Ties go to the earlier candidate.
 """
 
 import logging
