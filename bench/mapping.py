@@ -3,7 +3,7 @@
     python bench/mapping.py             the table of docs/mapping-format.md; ends with 1 if a count is not as expected
     python bench/mapping.py --anneal    also: tiles annealed, for multicast, unicast, and pooled at the source
     python bench/mapping.py --limits    also: partitions under a synapse memory per core
-    python bench/mapping.py --growth    also: time and memory for VGG16s of 32x32 to 224x224 pixels, 279 to 13,450 cores
+    python bench/mapping.py --growth    also: time and memory for VGG16s of 32x32 to 224x224 pixels, 279 to 13,239 cores
     python bench/mapping.py --files     also: write, read and run the mapping files of a randomly weighted VGG16
 
 Counting: every one of the 284,682 neurons sends 0.256 spikes (expected values, no sampling), image input excluded.

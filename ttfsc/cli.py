@@ -87,7 +87,9 @@ def main_group(verbose: bool) -> None:
 @click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
 @click.option("--method", type=click.Choice(["max", "percentile", "mse"]), default="mse", show_default=True,
               help="How ranges are chosen that training did not fix.")  # fmt: skip
-@click.option("--partition", type=click.Choice(["tile", "feature", "hybrid", "auto"]), default="tile", show_default=True)
+@click.option(
+    "--partition", type=click.Choice(["tile", "feature", "hybrid", "auto"]), default="tile", show_default=True
+)
 @click.option("--pipeline", default="", help="Passes to run instead of the default ones.")
 @click.option("--calib", type=_FILE, help="X.npz to choose activation ranges on.")
 @click.option("--inputs", type=_FILE, help="X.npz to verify and measure on.  [default: the --calib inputs]")

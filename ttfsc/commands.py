@@ -232,7 +232,7 @@ def print_versions(version: str) -> None:
 def _net_and_files(path: Path) -> tuple[Net, dict[str, bytes]]:
     if path.is_dir():
         return load_compiled(path), read_folder(path)
-    return need_integer(load_model(Source(str(path))), "run"), {}
+    return need_integer(load_model(Source(str(path))), "run", path), {}
 
 
 def _engine(net: Net, files: dict[str, bytes], name: str, path: Path, *, spikes: bool) -> Engine:

@@ -61,11 +61,11 @@ def load_compiled(folder: Path) -> Net:
     return load(folder / "net.ttfs")
 
 
-def need_integer(net: Net, what: str) -> Net:
+def need_integer(net: Net, what: str, path: Path) -> Net:
     """The net, or TtfsError: only quantised nets have exact spike times."""
     if not is_integer(net):
         fact = f"is not quantised, so it cannot be {what}: run `ttfsc compile`, or `ttfsc opt -p quantize`"
-        raise TtfsError.one(codes.STAGE, fact, subject=f"net @{net.name}")
+        raise TtfsError.one(codes.STAGE, fact, loc=Loc(str(path)), subject=f"net @{net.name}")
     return net
 
 

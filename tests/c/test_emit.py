@@ -1,5 +1,7 @@
 """What the emitted files look like: names, symbols, bytes, the golden model."""
 
+import itertools
+import json
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from c_build import STRICT, make, need, written
 from c_nets import NETS, Hand, ints, tiny, wide
 
 from ttfsc.backends.c import cost, emit
+from ttfsc.backends.c.cpu import CPUS
 from ttfsc.ir import OPEN, Add, Analog, Flatten, Loc, Ref, Spikes, TtfsError, codes, run
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -31,7 +34,7 @@ for name in sorted(NETS):
 
 def test_golden(update_golden: bool) -> None:
     """A whole emitted model, for reviewing by eye: `pytest tests/c --update-golden` rewrites it."""
-    files = emit(tiny())
+    files = emit(tiny(), cpu="cortex-m")
     if update_golden:
         for old in GOLDEN.glob("*"):
             old.unlink()
@@ -72,8 +75,10 @@ def test_every_macro_is_prefixed() -> None:
 
 
 def test_no_heap_no_float() -> None:
-    for make_net in NETS.values():
-        source = b"".join(c for n, c in emit(make_net()).items() if n.endswith(".c") and "_main" not in n).decode()
+    for make_net, cpu in itertools.product(NETS.values(), ("generic", "cortex-m")):
+        source = b"".join(
+            c for n, c in emit(make_net(), cpu=cpu).items() if n.endswith(".c") and "_main" not in n
+        ).decode()
         words = set(re.findall(r"[a-z_]+", re.sub(r"/\*.*?\*/", "", source, flags=re.S)))
         assert not words & {"malloc", "calloc", "free", "float", "double", "alloca", "memcpy"}
 
@@ -116,10 +121,10 @@ def test_comments_and_strings_survive_any_origin(tmp_path: Path) -> None:
 
 def test_cost_is_what_is_emitted() -> None:
     """4 bits: 9 rows of 2 bytes, 4 * 9 of 3, 6 of 2; tables of 4 thresholds, 3 biases."""
-    c = cost(tiny())
+    c = cost(tiny(), cpu="cortex-m")
     assert c.weights == 9 * 2 + 4 * 9 * 3 + 6 * 2
     assert c.rom == c.weights + c.tables
-    header = emit(tiny())["tiny.h"].decode()
+    header = emit(tiny(), cpu="cortex-m")["tiny.h"].decode()
     assert f"ROM {c.rom} bytes" in header
     assert f"RAM {c.ram} bytes" in header
 
@@ -127,7 +132,7 @@ def test_cost_is_what_is_emitted() -> None:
 def test_four_bit_weights_take_half_a_byte() -> None:
     h = Hand("big", Spikes((256,), 0, 4))
     h.dense("v", "in", (512, 256)).fire("a", "v", 100)
-    files = emit(h.dense("o", "a", (10, 512)).membrane("o"), blob_from=1 << 14)
+    files = emit(h.dense("o", "a", (10, 512)).membrane("o"), blob_from=1 << 14, cpu="cortex-m")
     assert len(files["big_weights.bin"]) == (512 * 256 + 512 * 10) // 2
 
 
@@ -174,3 +179,17 @@ def test_ints_reach_both_ends() -> None:
     """The helper behind all these nets: a range that stopped short would test less than it says."""
     w = ints(0, (40, 40), 4)
     assert (w.min(), w.max()) == (-8, 7)
+
+
+def test_the_plan_says_what_and_why() -> None:
+    plans = {cpu: json.loads(emit(NETS["residual"](), cpu=cpu)["model.json"])["plan"] for cpu in CPUS}
+    for plan in plans.values():
+        assert [choice["layer"] for choice in plan] == ["a", "b", "c", "out"]
+        assert all(choice["reason"] and choice["kilocycles"] >= 0 for choice in plan)
+    assert {choice["kernel"] for choice in plans["cortex-m"]} == {"packed rows"}
+    assert all(choice["kernel"].startswith("gathered rows, 32 outputs") for choice in plans["generic"])
+
+
+def test_unknown_cpu_is_refused() -> None:
+    with pytest.raises(TtfsError, match="no cpu 'z80'; there are cortex-m, generic"):
+        emit(tiny(), cpu="z80")

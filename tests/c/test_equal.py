@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from c_build import STRICT, UNDEFINED, assert_same, need
 from c_nets import NETS
+from fast_nets import SEEDS, fast_net
 from hypothesis import given, settings
 
 from tests.strategies import inputs_for, integer_nets
@@ -60,3 +61,27 @@ def test_features_as_users_run_them(name: str, cache: Path) -> None:
     net = NETS[name]()
     x = inputs_for(net, 2, 50)
     assert_same(Engine(emit(net), cache=cache).run(x), run(net, x), net)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=10)
+def test_fast_layers(cache: Path, seed: int) -> None:
+    """Whatever the fast kernels are asked for, in GNU vectors and in plain C."""
+    net = fast_net(seed)
+    check(net, cache, ("-O1", *STRICT, *UNDEFINED), n=3)
+    check(net, cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_PLAIN"), n=3)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=3)
+def test_fast_layers_as_users_build_them(cache: Path, seed: int) -> None:
+    check(fast_net(seed), cache, ("-O3", "-march=native", *STRICT), n=3)
+
+
+@given(net=integer_nets())
+@settings(max_examples=6)
+def test_random_nets_compact(cache: Path, net: Net) -> None:
+    net = prove_widths(net)
+    x = inputs_for(net, 1, 5)
+    engine = Engine(emit(net, samples=x[:1], cpu="cortex-m"), flags=("-O0", *STRICT, *UNDEFINED), cache=cache)
+    assert_same(engine.run(x), run(net, x), net)

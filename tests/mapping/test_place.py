@@ -149,6 +149,8 @@ def test_measured_rates_are_firing_counts() -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
+        ({"seed": -1}, codes.OPTION, "seed=-1 must not be negative"),
+        ({"objective": "beauty"}, codes.OPTION, "objective=beauty must be multicast or unicast or busiest or latency"),
         ({"restarts": 0}, codes.OPTION, "restarts=0 must lie in 1..1000"),
         ({"moves": -1}, codes.OPTION, "moves=-1 must lie in"),
         ({"seconds": -1.0}, codes.OPTION, "seconds=-1 must lie in"),
@@ -203,10 +205,10 @@ def test_without_numba_only_annealing_is_missing() -> None:
 
 
 def test_vgg16_is_where_it_was() -> None:
-    """A short search already passes the Hilbert order (690,176 hops) by far; bench/mapping.py --anneal does it in full."""
+    """A short search already passes the Hilbert order by far; bench/mapping.py --anneal does it in full."""
     net = partition(vgg(), chip=load_chip("canmore-22nm"))
     assert cost(place(net, scheme="hilbert")) == pytest.approx(690_176)
-    short: dict[str, Any] = {"scheme": "anneal", "moves": 1_000_000, "restarts": 1}
+    short: dict[str, Any] = {"scheme": "anneal", "moves": 400_000, "restarts": 1}
     plain, pooled = cost(place(net, **short)), cost(place(net, pool="source", **short), pool="source")
-    assert plain < 400_000
-    assert pooled < 0.9 * plain
+    assert plain < 450_000
+    assert pooled < 0.95 * plain

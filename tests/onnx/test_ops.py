@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.onnx.onnx_nets import Model, agree, answers, floats, imported
@@ -82,6 +82,9 @@ def test_pool(
         m.node("Relu")
     if ceil or auto:
         stride = min(stride, kh)  # where windows are apart, onnxruntime fails or contradicts its own shape inference
+    last = -(-(size + min(pads[0], kh - 1) + min(pads[2], kh - 1) - kh) // stride) * stride
+    # the same where a window of ceil mode begins in the padding; that case is among onnx's own (test_node_cases)
+    assume(not ceil or last < size + min(pads[0], kh - 1))
     attributes: dict[str, Any] = {"kernel_shape": [kh, kw], "strides": [stride, 1]}
     if auto:
         attributes["auto_pad"] = auto

@@ -214,3 +214,20 @@ def test_integer_ops_are_refused_with_the_way_out(tmp_path: Path) -> None:
     m.node("QLinearConv", one, zero, np.ones((1, 1, 3, 3), np.uint8), one, zero, one, zero)
     (fault,) = check_onnx(m.save(tmp_path))
     assert fault.loc.origin == "qlinearconv2" and "QDQ" in fault.fact
+
+
+def test_a_quantiser_on_the_input_and_what_the_user_says_of_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    m = Model(["N", 6], opset=21)
+    for op in ("QuantizeLinear", "DequantizeLinear"):
+        m.node(op, np.float32(0.5), typed(np.array(-28, np.int8), TensorProto.INT8))
+    m.node("Gemm", floats(rng, 6, 4))
+    own = imported(m.proto(), tmp_path, input_range=None)
+    assert str(own.input.type) == "analog<6, -100..155>" and own.input.scale == 0.5
+    part = imported(m.proto(), tmp_path, input_range=(0, 100))
+    assert str(part.input.type) == "analog<6, 0..100>" and part.input.scale == 0.5
+    x = rng.integers(0, 101, (50, 6))
+    want = answers(m.proto(), (x * 0.5).astype(np.float32))
+    np.testing.assert_allclose(run(part, x).scores, want, rtol=1e-4, atol=1e-3)
+    finer = imported(m.proto(), tmp_path, input_range=(0, 255), input_scale=0.1)
+    assert str(finer.input.type) == "analog<6, 0..255>" and finer.input.scale == 0.1

@@ -50,8 +50,11 @@ class OnnxLowering(Lowering):
             self.range, self.scale = (low, high), scale if self.declared.scale is None else self.declared.scale
             self.note(f"the input is integers {low}..{high} times {self.scale:g}, as the model itself says")
             return True
-        inside = low <= self.range[0] and self.range[1] <= high
-        return inside and self.scale is not None and abs(self.scale - scale) <= 1e-6 * scale
+        if not (low <= self.range[0] and self.range[1] <= high):
+            return False
+        if self.scale is None:  # only the range was declared: the integers are the quantiser's
+            self.scale = scale
+        return abs(self.scale - scale) <= 1e-6 * scale
 
     def settled(self, view: View) -> View:
         """The view, its input made: as an image where its axes are kept apart, else as what is flattened into a row."""

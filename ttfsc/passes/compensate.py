@@ -12,6 +12,7 @@ from ttfsc.passes.grid import top_of
 from ttfsc.passes.rewrite import Reals
 
 MAX_INPUTS = 2304  # weights per output: the cost grows with the cube
+_BLOCK = 64
 _DAMPING = 0.01  # of the mean second moment, added to each: inputs that are never seen must not run away
 _FRACTIONS = (1.0, 0.7, 0.76, 0.82, 0.88, 0.94, 1.06, 1.12, 1.18, 1.24, 1.3)
 _MANY, _WIDE = 512, 5  # weights per output, and bits, beyond which fewer steps are tried
@@ -39,7 +40,7 @@ def compensated(
         tried = step * fraction
         found = _rounded(blocks, upper, tried.reshape(groups, -1), top_of(bits))
         off = found * tried.reshape(groups, -1)[..., None] - blocks
-        error = np.einsum("gok,gkl,gol->go", off, moments, off, optimize=True).reshape(-1)
+        error = ((off @ moments) * off).sum(2).reshape(-1)
         if per_tensor:
             error = np.full(len(w), error.sum())
         better = error < best
@@ -51,8 +52,13 @@ def compensated(
 def _rounded(w: Reals, upper: Reals, step: Reals, top: int) -> Reals:
     """Integers for w [groups, out, K] at steps [groups, out]; `upper` [groups, K, K] with U'U the inverse moments."""
     left, found = w.copy(), np.zeros_like(w)
-    for k in range(w.shape[2]):
-        found[..., k] = np.clip(np.rint(left[..., k] / step), -top, top)
-        error = (left[..., k] - found[..., k] * step) / upper[:, k, k, None]
-        left[..., k + 1 :] -= error[..., None] * upper[:, None, k, k + 1 :]
+    for start in range(0, w.shape[2], _BLOCK):  # errors reach the weights behind a block in one product
+        end = min(start + _BLOCK, w.shape[2])
+        block = left[..., start:end]
+        errors = np.zeros_like(block)
+        for j, k in enumerate(range(start, end)):
+            found[..., k] = np.clip(np.rint(block[..., j] / step), -top, top)
+            errors[..., j] = (block[..., j] - found[..., k] * step) / upper[:, k, k, None]
+            block[..., j + 1 :] -= errors[..., j, None] * upper[:, None, k, k + 1 : end]
+        left[..., end:] -= errors @ upper[:, start:end, end:]
     return found

@@ -41,6 +41,7 @@ from ttfsc.passes.flow import Flow, flow_of, measured_rates
 from ttfsc.passes.search import Board, Search, annealed, need_numba
 
 log = logging.getLogger(__name__)
+HOT, WARM = 6.0, 0.5  # first temperatures, in units of a core's mean traffic
 _GRAIN = 64  # the image is ordered along a curve over this many rows and columns
 
 
@@ -73,7 +74,8 @@ def place(
     sample inputs (CALIBRATION), scheme=anneal without numba (TOOL).
     """
     mapped = map_of(net)
-    faults = list(_option_faults(scheme, restarts, moves, seconds, rate, threads))
+    words = {"scheme": scheme, "objective": objective, "start": start, "rates": rates, "pool": pool}
+    faults = [*_word_faults(words), *_option_faults(seed, restarts, moves, seconds, rate, threads)]
     fixed = dict(_pins(pinned, mapped, faults))
     shut = frozenset((*_places("closed", closed, faults), *(chip.dead if chip is not None else ())))
     if rates == "measured" and calibration is None:
@@ -90,9 +92,12 @@ def place(
     layers = layers_of(net)
     order = mapped.cores if scheme == "row-major" else _by_image(layers, mapped.cores)
     walk = _rows(mesh) if scheme == "row-major" else curve(*mesh)
-    if scheme == "anneal" and start == "current" and not _clash(mapped, mesh, shut, fixed):
+    stands = start == "current" and not _clash(mapped, mesh, shut, fixed)
+    if scheme == "anneal" and stands:
         standing = {core.id: core.place for core in mapped.cores} | fixed
     else:
+        if scheme == "anneal" and start == "current":
+            log.warning("place: pinned or closed places clash with where the cores stand: starting from hilbert")
         free = (p for p in walk if p not in shut and p not in fixed.values())
         standing = {core.id: fixed[core.id] if core.id in fixed else next(free) for core in order}
     places = tuple(standing[core.id] for core in mapped.cores)
@@ -103,7 +108,7 @@ def place(
         )
         _tell(flow)
         stay = frozenset(i for i, core in enumerate(mapped.cores) if core.id in fixed)
-        heat = 6.0 if start == "hilbert" else 0.5
+        heat = WARM if stands else HOT
         search = Search(objective, seed, restarts, moves, seconds, heat, threads)
         places = annealed(flow, Board(mesh, places, shut, stay), search)
     cores = tuple(replace(core, place=p) for core, p in zip(mapped.cores, places, strict=True))
@@ -123,11 +128,24 @@ def _tell(flow: Flow) -> None:
     log.info("place: %.0f packets per frame leave their core, to %.2f others each", packets, farther / max(packets, 1))
 
 
-def _option_faults(
-    scheme: str, restarts: int, moves: int, seconds: float, rate: float, threads: int
-) -> Iterator[Fault]:
+_WORDS = {
+    "scheme": ("row-major", "hilbert", "anneal"),
+    "objective": ("multicast", "unicast", "busiest", "latency"),
+    "start": ("hilbert", "current"),
+    "rates": ("uniform", "measured"),
+    "pool": ("target", "source"),
+}
+
+
+def _word_faults(given: dict[str, str]) -> Iterator[Fault]:
+    for key, word in given.items():
+        if word not in _WORDS[key]:
+            yield Fault(codes.OPTION, Loc("pipeline"), "place", f"{key}={word} must be {' or '.join(_WORDS[key])}")
+
+
+def _option_faults(seed: int, restarts: int, moves: int, seconds: float, rate: float, threads: int) -> Iterator[Fault]:
     facts = [
-        (scheme not in ("row-major", "hilbert", "anneal"), f"scheme={scheme} must be row-major, hilbert or anneal"),
+        (seed < 0, f"seed={seed} must not be negative"),
         (not 1 <= restarts <= 1000, f"restarts={restarts} must lie in 1..1000"),
         (not 0 <= moves <= 10**12, f"moves={moves} must lie in 0..{10**12}; 0 = in proportion to the cores"),
         (not 0 <= seconds <= 10**6, f"seconds={seconds:g} must lie in 0..{10**6}; 0 = no budget"),

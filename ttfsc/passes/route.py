@@ -38,6 +38,7 @@ from ttfsc.ir import (
     tree_hops,
     xy_tree,
 )
+from ttfsc.ir.mapping import ORDERS
 from ttfsc.passes.destinations import destinations
 from ttfsc.passes.place import map_of
 
@@ -60,8 +61,12 @@ def route(
     routing entries than the chip has (CAPACITY).
     """
     mapped = map_of(net)
+    fact = ""
     if delivery and delivery not in DELIVERIES:
         fact = f"delivery={delivery} must be {' or '.join(DELIVERIES)}, or left out for what the chip does"
+    elif order not in ORDERS or pool not in ("target", "source"):
+        fact = f"order={order} must be {' or '.join(ORDERS)}, and pool={pool} target or source"
+    if fact:
         raise TtfsError.one(codes.OPTION, fact, subject="route")
     layers = layers_of(net)
     pools = {layer.name: pool_of(layer.name, layers) if pool == "source" else EVERY for layer in layers}

@@ -7,7 +7,7 @@ import numpy as np
 from ttfsc.ir import Array
 
 _RANGES = (("uint8_t", 0, 2**8 - 1), ("int16_t", -(2**15), 2**15 - 1), ("uint16_t", 0, 2**16 - 1))
-SIZES = {"uint8_t": 1, "int8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
+SIZES = {"uint8_t": 1, "int8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}
 
 
 def identifier(name: str) -> str:

@@ -26,17 +26,23 @@ class KnownAnswers:
 
 
 def emit(
-    net: Net, *, samples: Array | None = None, name: str | None = None, blob_from: int = BLOB_FROM
+    net: Net,
+    *,
+    samples: Array | None = None,
+    name: str | None = None,
+    blob_from: int = BLOB_FROM,
+    cpu: str = "generic",
 ) -> dict[str, bytes]:
     """C99 for a quantized net: header, source, weights, known-answer test, host program, Makefile, CMakeLists.txt.
 
     samples: inputs [N, *input shape] of the known-answer test, the first few are taken; random ones if None.
     name: prefix of every symbol and file (made an identifier); the net's name if None.
     blob_from: bytes of packed weights from which they become a binary file, linked or loaded, instead of arrays.
-    Raises TtfsError: wrong stage, samples that do not fit the input, a width that does not hold, something this
-    target cannot express.
+    cpu: what to plan for, a name of `CPUS`: cortex-m takes the least memory, the others are made for speed.
+    Raises TtfsError: wrong stage, an unknown cpu, samples that do not fit the input, a width that does not hold,
+    something this target cannot express.
     """
-    plan = lower(net, name=name, blob_from=blob_from)
+    plan = lower(net, name=name, blob_from=blob_from, cpu=cpu)
     known = known_answers(net, plan, samples)
     p = plan.name
     view = View(plan)
@@ -58,9 +64,9 @@ def emit(
     return files
 
 
-def cost(net: Net) -> Cost:
+def cost(net: Net, *, cpu: str = "generic") -> Cost:
     """ROM and RAM of a quantized net in C, in bytes."""
-    return cost_of(lower(net))
+    return cost_of(lower(net, cpu=cpu))
 
 
 def known_answers(net: Net, plan: Plan, samples: Array | None) -> KnownAnswers:

@@ -19,6 +19,9 @@ class Kernel:
 
     types: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
+    vector: bool = False  # <kernel>_vector.c does the same in GNU vectors
+    role: str = ""  # the name that its file and its callers know it by, if another
+    file: str = ""  # the file's name, if another
 
 
 KERNELS: dict[str, Kernel] = {
@@ -49,21 +52,42 @@ KERNELS: dict[str, Kernel] = {
     "best": Kernel(),
     "first": Kernel(),
     "weigh": Kernel(),
+    "bundle": Kernel(),
+    "sort": Kernel(("long",), ("bundle",)),
+    "move8": Kernel(("bytes",), vector=True),
+    "window": Kernel(("bytes", "taps"), ("bundle", "move8")),
+    "gather": Kernel(("uacc", "block", "flush"), vector=True),
+    "gather_half": Kernel(("uacc", "block"), vector=True, role="gather"),
+    "bundle_tile": Kernel(("uacc", "block", "bytes", "flush", "taps"), ("gather", "window")),
+    "bundle_tile_half": Kernel(
+        ("uacc", "block", "bytes", "taps"), ("gather_half", "window"), role="bundle_tile", file="bundle_tile"
+    ),
+    "pixels_tile": Kernel(("uacc", "x", "block"), ("bundle",), vector=True),
+    "begin": Kernel(("uacc", "const")),
+    "fire_back": Kernel(("uacc", "theta", "block")),
+    "settle_back": Kernel(("uacc",)),
 }
-_SHORT = {"uint8_t": "u8", "int16_t": "i16", "uint16_t": "u16", "int32_t": "i32"}
+_VECTORS = ("lanes", "bytes_t", "loads_t", "words_t")
+_SHORT = {"uint8_t": "u8", "int16_t": "i16", "uint16_t": "u16", "int32_t": "i32", "uint32_t": "u32"}
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A kernel with its types: what a step calls."""
+    """A kernel with its types and sizes: what a step calls."""
 
     kernel: str
-    types: tuple[tuple[str, str], ...] = ()  # (parameter, C type), in the kernel's order
+    types: tuple[tuple[str, str], ...] = ()  # (parameter, C type or number), in the kernel's order
 
     @property
     def name(self) -> str:
         """Without the model's prefix."""
-        return "_".join((self.kernel, *(_SHORT[t] for _, t in self.types)))
+        return "_".join((self.kernel, *(_SHORT.get(t, t) for _, t in self.types)))
+
+    @property
+    def vector(self) -> bool:
+        """Whether there is a variant in GNU vectors; pixels times weights are only for 16 bits."""
+        narrow = self.kernel != "pixels_tile" or ("uacc", "uint16_t") in self.types
+        return KERNELS[self.kernel].vector and narrow
 
     def calls(self) -> Iterator["Instance"]:
         """The instances this one calls."""
@@ -73,24 +97,35 @@ class Instance:
 
     def text(self, prefix: str) -> str:
         """The kernel's C for this model and these types."""
-        given = {f"{p}_t": t for p, t in self.types}
-        called = {i.kernel: i.name for i in (self, *self.calls())}
+        file = KERNELS[self.kernel].file or self.kernel
+        plain = self._file(f"{file}.c", prefix)
+        if not self.vector:
+            return plain
+        vector = self._file(f"{file}_vector.c", prefix)
+        return f"#if defined({prefix.upper()}_VECTORS)\n{vector}#else\n{plain}#endif\n"
+
+    def _file(self, file: str, prefix: str) -> str:
+        given = {(p if t.isdigit() else f"{p}_t"): t for p, t in self.types}
+        called = {KERNELS[i.kernel].role or i.kernel: i.name for i in (self, *self.calls())}
+
+        if "block" in given:  # vectors are never wider than a row
+            given |= {word: f"{prefix}_{word}_{given['block']}" for word in _VECTORS}
 
         def named(match: re.Match[str]) -> str:
             word = match[1]
             return given.get(word) or f"{prefix}_{called.get(word, word)}"
 
-        source = (RUNTIME / f"{self.kernel}.c").read_text("utf-8")
+        source = (RUNTIME / file).read_text("utf-8")
         own = "".join(line for line in source.splitlines(keepends=True) if not line.startswith("#"))
         own = re.sub(r"\bTTFS_(\w+)\b", lambda m: f"{prefix.upper()}_{m[1]}", own)
         return re.sub(r"\bttfs_(\w+)\b", named, own).strip() + "\n"
 
 
-def instance(kernel: str, **types: str) -> Instance:
-    """An instance; `types` must be exactly the kernel's parameters."""
+def instance(kernel: str, **types: str | int) -> Instance:
+    """An instance; `types` (C types, sizes) must be exactly the kernel's parameters."""
     want = KERNELS[kernel].types
     assert set(types) == set(want), f"{kernel} takes {want}, not {sorted(types)}"
-    return Instance(kernel, tuple((p, types[p]) for p in want))
+    return Instance(kernel, tuple((p, str(types[p])) for p in want))
 
 
 def with_callees(wanted: list[Instance]) -> list[Instance]:

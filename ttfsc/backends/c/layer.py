@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from ttfsc.backends.c.cgen import holding
+from ttfsc.backends.c.fast import FIRING, HALF, block_of, cost_of, lower_bundle, shape_of, tile_of, why_not
 from ttfsc.backends.c.kernels import instance
 from ttfsc.backends.c.pack import pack
 from ttfsc.backends.c.parts import Parts
 from ttfsc.backends.c.plan import (
+    Choice,
     Constants,
+    FastLayer,
     FireSink,
     Layer,
     Link,
@@ -115,6 +118,13 @@ class _Layer:
         return int(np.abs(w).reshape(len(w), -1).sum(1).max(initial=0)) * fold * max(abs(x.low), abs(x.high))
 
     def steps(self) -> list[Step]:
+        reason = self.slow_because()
+        if not reason:
+            return [self.fast()]
+        positions = self.grid[1] * self.grid[2]
+        work = sum(self.net.arrays[op.w].size * (positions if isinstance(op, Conv2d) else 1) for op in self.ops)
+        name = "events" if self.streaming else "packed"
+        self.parts.choices.append(Choice(self.op.name, f"{name} rows", reason, round(FIRING * work / 1000, 1)))
         channels = self.grid[0]
         links = tuple(self.link(op) for op in self.ops)
         bias = drift = slope = None
@@ -133,6 +143,53 @@ class _Layer:
         for buffer in (total, slope):
             self.parts.touch(buffer, self.step)
         return [*self.before, done]
+
+    def slow_because(self) -> str:
+        """Why this layer is computed by the general kernels; empty: the fast ones take it."""
+        if not self.parts.cpu.fast:
+            return f"{self.parts.cpu.name} wants the least memory"
+        if self.streaming:
+            return "spikes act tick by tick"
+        if isinstance(self.op, Decode) and self.op.rule != "membrane":
+            return "membranes are recalled at each neuron's spike"
+        groups = {op.groups if isinstance(op, Conv2d) else 1 for op in self.ops}
+        if len(groups) > 1:
+            return "branches in different groups"
+        if self.parts.spike != "uint8_t":
+            return "spike values of 16 bits"
+        return next((text for op in self.ops if (text := why_not(self.parts, op, self.grid))), "")
+
+    def fast(self) -> FastLayer:
+        parts, (_, high, wide) = self.parts, self.grid
+        shapes = [shape_of(op, parts.values[op.x], self.net.arrays[op.w]) for op in self.ops]
+        sink = self.sink()
+        narrow = self.acc == "int16_t" and "int32_t" not in dict(sink.call.types).values()
+        uacc = "uint16_t" if narrow else "uint32_t"
+        block = min(
+            block_of(shape, self.net.arrays[op.w], spikes=isinstance(self.net.type_of(op.x), Spikes))
+            for shape, op in zip(shapes, self.ops, strict=True)
+        )
+        tile = tile_of(shapes, high, wide, parts.cpu.l2)
+        width = -(-shapes[0].outputs // block) * block * shapes[0].groups
+        bundles = tuple(
+            lower_bundle(
+                parts, op, f"b {self.op.name} {op.name}", self.step, uacc=uacc, block=block, pixels=tile * wide,
+                wide=wide,
+            )
+            for op in self.ops
+        )  # fmt: skip
+        halves = " of half bytes" if block == HALF else ""
+        cost = cost_of(shapes, high * wide, parts.cpu.adds)
+        why = f"{tile} of {high} rows at a time: the lists fit the cache; sums of {uacc[4:-2]} bits"
+        parts.choices.append(Choice(self.op.name, f"gathered rows, {block} outputs{halves}", why, cost))
+        bias, drift = self.constants("bias", self.ops), self.constants("drift", self.ops)
+        ramp = drift is not None or any(op.kernel == "ramp" for op in self.ops)
+        return FastLayer(
+            self.id, tuple(self.lines), self.grid, width, tile, uacc, instance("begin", uacc=uacc, const=self.acc),
+            bundles, parts.buffer(uacc, tile * wide * width, self.step),
+            parts.buffer(uacc, tile * wide * width, self.step) if ramp else None, bias, drift,
+            fast_sink(sink, uacc, block),
+        )  # fmt: skip
 
     def link(self, op: Conv2d | Dense) -> Link:
         parts = self.parts
@@ -290,3 +347,15 @@ class _Layer:
         kernel = "fire_at" if self.streaming else "fire"
         call = instance(kernel, acc=self.acc, theta=ctype)
         return FireSink(call, Constants(name, not shared, per_neuron), t.ticks, op.force_last, out)
+
+
+def fast_sink(sink: FireSink | MembraneSink | RecallSink, uacc: str, block: int) -> FireSink | MembraneSink:
+    """The same sink by the kernels that read sums without sign."""
+    match sink:
+        case FireSink():
+            theta = dict(sink.call.types)["theta"]
+            return replace(sink, call=instance("fire_back", uacc=uacc, theta=theta, block=block))
+        case MembraneSink():
+            return replace(sink, call=instance("settle_back", uacc=uacc))
+        case RecallSink():
+            raise AssertionError("the fast variant recalls nothing")

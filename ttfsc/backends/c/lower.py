@@ -6,10 +6,23 @@ from hashlib import sha256
 import numpy as np
 
 from ttfsc.backends.c.cgen import holding, identifier
+from ttfsc.backends.c.cpu import Cpu, cpu_named
 from ttfsc.backends.c.kernels import Instance, instance, with_callees
 from ttfsc.backends.c.layer import Parts, lower_layer
 from ttfsc.backends.c.memory import arenas, placed, state_bytes
-from ttfsc.backends.c.plan import Answer, FireSink, Layer, Link, Move, Operand, Plan, RecallSink, Step, Traced
+from ttfsc.backends.c.plan import (
+    Answer,
+    FastLayer,
+    FireSink,
+    Layer,
+    Link,
+    Move,
+    Operand,
+    Plan,
+    RecallSink,
+    Step,
+    Traced,
+)
 from ttfsc.ir import (
     Analog,
     Decode,
@@ -35,17 +48,18 @@ MAX_TICKS = 16384  # spike values are at most 16 bits wide, and encode multiplie
 BLOB_FROM = 1 << 20  # bytes of packed weights from which they leave the source file
 
 
-def lower(net: Net, *, name: str | None = None, blob_from: int = BLOB_FROM) -> Plan:
+def lower(net: Net, *, name: str | None = None, blob_from: int = BLOB_FROM, cpu: str = "generic") -> Plan:
     """Plan a quantized net (stage `quantized`: integer arrays, proven widths).
 
     name: prefix of every symbol, the net's name if None. blob_from: packed bytes from which weights leave the source.
+    cpu: what to plan for.
     Raises TtfsError: wrong stage, a width that does not hold, or what this backend cannot express.
     """
     check_stage(net, "quantized")
     faults = list(_unsupported(net))
     if faults:
         raise TtfsError(faults)
-    return _Lower(net).plan(identifier(name or net.name), blob_from)
+    return _Lower(net, cpu_named(cpu)).plan(identifier(name or net.name), blob_from)
 
 
 def _unsupported(net: Net) -> Iterator[Fault]:
@@ -60,10 +74,10 @@ def _unsupported(net: Net) -> Iterator[Fault]:
 
 
 class _Lower:
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, cpu: Cpu) -> None:
         self.net = net
         longest = max((op.type.ticks for op in net.ops if isinstance(op.type, Spikes)), default=1)
-        self.parts = Parts(net, "uint8_t" if longest < 256 else "uint16_t")
+        self.parts = Parts(net, "uint8_t" if longest < 256 else "uint16_t", cpu)
         self.steps = list[Step]()
         self.traced = list[Traced]()
         self.input: Operand | None = None
@@ -84,7 +98,7 @@ class _Lower:
             _ticks(answer), parts.spike,
             buffers, spaces, state_bytes(spaces), tuple(parts.tables), tuple(parts.geometries), weights,
             sum(w.packed.data.size for w in weights) > blob_from, tuple(self.steps), tuple(self.traced),
-            tuple(with_callees(self.instances())),
+            tuple(with_callees(self.instances())), tuple(parts.choices),
         )  # fmt: skip
 
     def instances(self) -> list[Instance]:
@@ -93,6 +107,8 @@ class _Lower:
             match step:
                 case Layer():
                     found += _layer_calls(step)
+                case FastLayer():
+                    found += _fast_calls(step)
                 case Move():
                     found.append(step.call)
                 case Answer():
@@ -194,6 +210,17 @@ class _Lower:
 def _ticks(answer: Decode) -> int:
     assert isinstance(answer.type, Scores)
     return answer.type.ticks
+
+
+def _fast_calls(layer: FastLayer) -> Iterator[Instance]:
+    yield layer.begin
+    for bundle in layer.bundles:
+        if bundle.sort is not None:
+            yield bundle.sort
+        yield bundle.call
+    yield layer.sink.call
+    if isinstance(layer.sink, FireSink) and layer.sink.force_last:
+        yield instance("force_last")
 
 
 def _layer_calls(layer: Layer) -> Iterator[Instance]:

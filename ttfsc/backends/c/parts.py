@@ -3,17 +3,19 @@
 import numpy as np
 
 from ttfsc.backends.c.cgen import identifier
+from ttfsc.backends.c.cpu import Cpu
 from ttfsc.backends.c.memory import Buffer
 from ttfsc.backends.c.pack import Packed
-from ttfsc.backends.c.plan import Geometry, Operand, Table, Weights
+from ttfsc.backends.c.plan import Choice, Geometry, Operand, Table, Weights
 from ttfsc.ir import Array, Net, Op, bounds_of, show_op
 
 
 class Parts:
     """Collected by lowering; nothing is ever taken out again."""
 
-    def __init__(self, net: Net, spike: str) -> None:
-        self.net, self.spike = net, spike
+    def __init__(self, net: Net, spike: str, cpu: Cpu) -> None:
+        self.net, self.spike, self.cpu = net, spike, cpu
+        self.choices = list[Choice]()
         self.bounds = bounds_of(net)
         self.values = dict[str, Operand]()
         self.buffers = list[Buffer]()

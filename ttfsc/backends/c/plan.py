@@ -158,6 +158,58 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Bundle:
+    """One synapse op of a fast layer: rows gathered by spikes, or by pixels (then no buffers)."""
+
+    call: Instance
+    geometry: str
+    x: Operand
+    weights: str
+    offset: int  # of the weights in the blob
+    ramp: bool
+    most: int = 0  # eights of rows that a 16-bit sum holds
+    sort: Instance | None = None
+    order: int = -1  # buffers
+    start: int = -1
+    fired: int = -1
+    value: int = -1
+    rows: int = -1
+    late: int = -1
+    at: int = -1
+    whole: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FastLayer:
+    """Neurons, windowed: `tile` output rows at a time, a block of outputs after the other."""
+
+    id: str
+    lines: tuple[str, ...]
+    grid: Grid
+    width: int  # channels, filled up to whole blocks
+    tile: int
+    uacc: str
+    begin: Instance
+    bundles: tuple[Bundle, ...]
+    sum: int
+    slope: int | None
+    bias: Constants | None
+    drift: Constants | None
+    sink: FireSink | MembraneSink
+    kind: str = "fast"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen for a layer, why, and what it is expected to cost per input where three in ten inputs fire."""
+
+    layer: str
+    kernel: str
+    reason: str
+    kilocycles: float
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """A step without neurons: take (channel-last input), encode, max_pool, pool_sum."""
 
@@ -186,7 +238,7 @@ class Answer:
     kind: str = "answer"
 
 
-Step = Layer | Move | Answer
+Step = Layer | FastLayer | Move | Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +279,7 @@ class Plan:
     steps: tuple[Step, ...]
     traced: tuple[Traced, ...]
     instances: tuple[Instance, ...]
+    choices: tuple[Choice, ...]
 
     @property
     def weight_bytes(self) -> int:

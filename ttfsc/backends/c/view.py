@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ttfsc.backends.c.cgen import SIZES, table
 from ttfsc.backends.c.kernels import instance
-from ttfsc.backends.c.plan import Constants, FireSink, Layer, Link, Operand, Plan, RecallSink, Step, Traced
+from ttfsc.backends.c.plan import Bundle, Constants, FireSink, Layer, Link, Operand, Plan, RecallSink, Step, Traced
 from ttfsc.backends.c.render import render
 from ttfsc.ir import Array, Grid, grid_of, show_shape
 
@@ -51,6 +51,12 @@ class View:
         self.plan = plan
 
     @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """Blocks of outputs that kernels with a variant in GNU vectors work on, and bytes of a row of each."""
+        found = {int(dict(i.types)["block"]) for i in self.plan.instances if i.vector and "block" in dict(i.types)}
+        return [(block, min(block, 64)) for block in sorted(found)]  # 128 outputs: two weights in a byte
+
+    @property
     def shape(self) -> str:
         """The input's shape."""
         return show_shape(self.plan.input_shape)
@@ -88,6 +94,21 @@ class View:
         """Where the weights of output position i start."""
         start = f"weights + {link.offset}" if self.plan.blob else f"{self.plan.name}_{link.weights}"
         return f"{start} + i * {link.pixel_bytes}" if link.pixel_bytes else start
+
+    def stored(self, bundle: Bundle) -> str:
+        """Where the rows of a bundle start."""
+        return f"weights + {bundle.offset}" if self.plan.blob else f"{self.plan.name}_{bundle.weights}"
+
+    def tiled(self, c: Constants | None, row: int) -> str:
+        """Where the constants of a fast layer's output row y start; NULL for none."""
+        if c is None:
+            return "NULL"
+        return f"{self.plan.name}_{c.table}" + (f" + y * {row}" if c.per_neuron else "")
+
+    def own_theta(self, sink: FireSink, n: int, wide: int) -> str:
+        """Where the thresholds of position i of a fast layer's tile start."""
+        own = f" + (y * {wide} + i) * {n * sink.ticks}" if sink.theta.per_neuron else ""
+        return f"{self.plan.name}_{sink.theta.table}{own}"
 
     def constants(self, c: Constants | None, per_pixel: int) -> str:
         """Where the constants of output position i start; NULL for none."""
@@ -161,5 +182,6 @@ def described(plan: Plan) -> bytes:
         "layers": layers,
         "cost": {"weights": cost_of(plan).weights, "tables": cost_of(plan).tables, "state": cost_of(plan).ram},
         "blob": plan.blob,
+        "plan": [asdict(choice) for choice in plan.choices],
     }
     return (json.dumps(facts, indent=2) + "\n").encode()

@@ -1,0 +1,33 @@
+"""What the planner knows of a processor: which variant suits it, how much it adds at once, what its caches hold."""
+
+from dataclasses import dataclass
+
+from ttfsc.ir import TtfsError, codes
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """fast: memory for lists of spikes and unpacked weights is there. adds: bytes added per cycle; l2: its bytes."""
+
+    name: str
+    fast: bool
+    adds: int
+    l2: int
+
+
+CPUS = {
+    cpu.name: cpu
+    for cpu in (
+        Cpu("generic", True, 16, 512 << 10),
+        Cpu("x86-64-v3", True, 64, 512 << 10),
+        Cpu("native", True, 64, 1 << 20),
+        Cpu("cortex-m", False, 1, 0),
+    )
+}
+
+
+def cpu_named(name: str) -> Cpu:
+    """The description of a processor. Raises TtfsError: none of that name."""
+    if name not in CPUS:
+        raise TtfsError.one(codes.OPTION, f"no cpu {name!r}; there are {', '.join(sorted(CPUS))}", subject="cpu")
+    return CPUS[name]
