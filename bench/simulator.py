@@ -24,6 +24,7 @@ from ttfsc.backends.noc.packets import Fabric
 from ttfsc.backends.noc.sanafe import run_sanafe
 from ttfsc.backends.noc.simulate import Simulation, Simulator
 from ttfsc.compiler import Compiled, Options, compile_net, part_of
+from ttfsc.inputs import Samples
 from ttfsc.ir import Array, Net, TtfsError, codes, run
 from ttfsc.models import Source, load_model
 
@@ -42,7 +43,9 @@ def timed(what: str, frames: int, work: Callable[[], T]) -> tuple[T, float]:
 
 def compiled(net: Net, calibration: Array | None = None, bits: int = 0, ticks: int = 0) -> Compiled:
     options = Options(targets=("noc",), bits=bits, ticks=ticks)
-    return compile_net(net, options, calibration=calibration, check=False)
+    return compile_net(
+        net, options, calibration=None if calibration is None else Samples(calibration, None, "pixels"), check=False
+    )
 
 
 def check(what: str, holds: bool, failed: list[str]) -> None:

@@ -47,6 +47,6 @@ def compile(
         x, rounded = on_grid(x, net.input)
         check_input(net, x)
         samples = Samples(x, y, "given inputs", rounded)
-    ranges = None if calibration is None else on_grid(calibration, net.input)[0]
+    ranges = None if calibration is None else Samples(on_grid(calibration, net.input)[0], None, "given calibration")
     chosen = Options(targets=tuple(targets), **options)  # pyright: ignore[reportArgumentType]
     return compile_net(net, chosen, calibration=ranges, samples=samples, check=check)

@@ -85,11 +85,13 @@ def main_group(verbose: bool) -> None:
 @click.option("--arch", default="canmore-22nm", show_default=True, help="A chip (`ttfsc targets`) or its TOML file.")
 @click.option("--bits", type=int, default=0, help="Weight width, 2..8.  [default: as trained, else 4]")
 @click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
-@click.option("--method", type=click.Choice(["max", "percentile", "mse"]), default="mse", show_default=True,
+@click.option("--method", type=click.Choice(["max", "percentile", "mse", "auto"]), default="mse", show_default=True,
               help="How ranges are chosen that training did not fix.")  # fmt: skip
 @click.option(
     "--partition", type=click.Choice(["tile", "feature", "hybrid", "auto"]), default="tile", show_default=True
 )
+@click.option("--cpu", type=click.Choice(["cortex-m", "generic", "x86-64-v3", "native"]), default="cortex-m",
+              show_default=True, help="Kernels of the C: cortex-m is compact, others are fast.")  # fmt: skip
 @click.option("--pipeline", default="", help="Passes to run instead of the default ones.")
 @click.option("--calib", type=_FILE, help="X.npz to choose activation ranges on.")
 @click.option("--inputs", type=_FILE, help="X.npz to verify and measure on.  [default: the --calib inputs]")

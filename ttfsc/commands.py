@@ -11,7 +11,17 @@ import numpy as np
 
 from ttfsc.accuracy import compare
 from ttfsc.backends import report as reporting
-from ttfsc.compiler import Options, c_engine, compile_net, noc_engine, onnx_engine, onnx_files, part_of, verify_files
+from ttfsc.compiler import (
+    DEFAULT_CPU,
+    Options,
+    c_engine,
+    compile_net,
+    noc_engine,
+    onnx_engine,
+    onnx_files,
+    part_of,
+    verify_files,
+)
 from ttfsc.console import progress
 from ttfsc.hardware import chip_names, load_chip
 from ttfsc.inputs import Samples, load_samples
@@ -42,7 +52,7 @@ from ttfsc.verification import Engine
 
 def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, overwrite: bool, check: bool) -> None:
     """`ttfsc compile`."""
-    keys = ("targets", "arch", "bits", "ticks", "method", "partition", "pipeline", "seed")
+    keys = ("targets", "arch", "bits", "ticks", "method", "partition", "pipeline", "seed", "cpu")
     options = Options(**{key: given[key] for key in keys})
     if faults := options.faults():
         raise TtfsError(faults)
@@ -58,7 +68,7 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
     compiled = compile_net(
         net,
         options,
-        calibration=None if calibration is None else calibration.x,
+        calibration=calibration,
         samples=samples,
         check=check,
         say=print,
@@ -102,8 +112,12 @@ def optimise(
     net = load_model(Source(str(path)))
     if output is not None and output.suffix != ".ttfs":
         raise TtfsError.one(codes.OPTION, f"-o {output} must end in .ttfs", loc=Loc("ttfsc opt"))
-    calibration = load_samples(calib, net).x if calib is not None else None
-    needs = Context(calibration=calibration, chip=load_chip(arch))
+    samples = load_samples(calib, net) if calib is not None else None
+    needs = Context(
+        calibration=None if samples is None else samples.x,
+        labels=None if samples is None else samples.y,
+        chip=load_chip(arch),
+    )
 
     def after(name: str, result: Net, seconds: float) -> None:
         if print_ir_after_all:
@@ -242,7 +256,7 @@ def _engine(net: Net, files: dict[str, bytes], name: str, path: Path, *, spikes:
     if name == "c" and not part:
         from ttfsc.backends.c import emit
 
-        part = emit(net)
+        part = emit(net, cpu=DEFAULT_CPU)
     if name == "onnx":
         return onnx_engine(part or onnx_files(net), spikes=spikes)
     if not part:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TARGETS = ("c", "noc", "report")  # what is made unless other targets are named
 ALL_TARGETS = (*TARGETS, "onnx")
 DEFAULT_ARCH = "canmore-22nm"
+DEFAULT_CPU = "cortex-m"  # the compact kernels: least RAM and ROM, right everywhere
 NOC_INPUTS = 16  # the core-by-core executor is the slow, independent judge: it sees this many inputs
 _KNOWN_ANSWERS = 4  # inputs in the generated self-test
 Say = Callable[[str], None]
@@ -40,6 +41,7 @@ class Options:
     partition: str = "tile"
     pipeline: str = ""  # "": the default one
     seed: int = 0
+    cpu: str = DEFAULT_CPU  # kernels of the generated C
 
     def faults(self) -> list[Fault]:
         """What is wrong with them, all at once."""
@@ -93,14 +95,15 @@ def compile_net(
     net: Net,
     options: Options = Options(),
     *,
-    calibration: Array | None = None,
+    calibration: Samples | None = None,
     samples: Samples | None = None,
     check: bool = True,
     say: Say = lambda _: None,
 ) -> Compiled:
     """Lower a net and emit every target.
 
-    calibration: integer inputs for activation ranges, where the source has none of its own.
+    calibration: inputs for activation ranges, where the source has none of its own; with labels, method=auto goes by
+        accuracy.
     samples: inputs on which the engines are compared and spikes are counted; without them a few random ones are
         compared and nothing is counted.
     check: compare the engines; without it the verification says that it was not done.
@@ -110,7 +113,7 @@ def compile_net(
     if faults:
         raise TtfsError(faults)
     chip = load_chip(options.arch) if options.needs_chip else None
-    pipeline = Pipeline.parse(options.pipeline or _default(options))
+    pipeline = Pipeline.parse(options.pipeline or _default(options, careful=calibration is not None))
     say(f"pipeline: {pipeline}")
     steps, ranges = [net], dict[str, float]()
 
@@ -118,7 +121,7 @@ def compile_net(
         ranges.update(ranges_of(steps[-1], result))
         steps[:] = [result]
 
-    net = pipeline.run(net, Context(calibration=calibration, chip=chip), after=after)
+    net = pipeline.run(net, _context(calibration, chip), after=after)
     check_stage(net, "mapped" if options.needs_chip else "quantized")
     judges = samples if samples is not None else random_samples(net, _KNOWN_ANSWERS, options.seed)
 
@@ -127,7 +130,7 @@ def compile_net(
         from ttfsc.backends.c import emit as emit_c
 
         say("emitting C")
-        files |= _below("c", emit_c(net, samples=judges.x[:_KNOWN_ANSWERS]))
+        files |= _below("c", emit_c(net, samples=judges.x[:_KNOWN_ANSWERS], cpu=options.cpu))
     if "noc" in options.targets:
         from ttfsc.backends.noc import emit as emit_noc
 
@@ -143,7 +146,7 @@ def compile_net(
     verification.raise_if_different()
     shown = {
         "targets": list(options.targets), "arch": chip.name if chip else None, "pipeline": str(pipeline),
-        "seed": options.seed, "samples": judges.source,
+        "seed": options.seed, "samples": judges.source, "cpu": options.cpu,
     }  # fmt: skip
     report = None
     if "report" in options.targets:
@@ -278,8 +281,14 @@ def _below(target: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {f"{target}/{name}": data for name, data in files.items()}
 
 
-def _default(options: Options) -> str:
+def _context(calibration: Samples | None, chip: Chip | None) -> Context:
+    if calibration is None:
+        return Context(chip=chip)
+    return Context(calibration=calibration.x, labels=calibration.y, chip=chip)
+
+
+def _default(options: Options, *, careful: bool) -> str:
     return default_pipeline(
-        bits=options.bits, ticks=options.ticks, method=options.method,
+        bits=options.bits, ticks=options.ticks, method=options.method, careful=careful,
         partition=options.partition if options.needs_chip else None,
     )  # fmt: skip

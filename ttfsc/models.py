@@ -78,4 +78,3 @@ def _refuse_options(source: Source) -> None:
     faults = [Fault(codes.OPTION, Loc(source.model), name, fact) for name, value in given.items() if value is not None]
     if faults:
         raise TtfsError(faults)
-

@@ -141,7 +141,7 @@ def test_values_beyond_the_range() -> None:
     compiled = compile_net(
         net, Options(targets=("onnx",), bits=8, ticks=64, pipeline="drop-identity,fold-batchnorm,fold-avgpool,"
                        "calibrate{method=percentile,percentile=60},quantize{bits=8,ticks=64},prove-widths"),
-        calibration=x, samples=Samples(x, None, "pixels"),
+        calibration=Samples(x, None, "pixels"), samples=Samples(x, None, "pixels"),
     )  # fmt: skip
     ranges = compiled.options["ranges"]
     assert sorted(ranges) == ["f0", "f1", "f2"]
@@ -156,7 +156,7 @@ def test_verify_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[s
     save(net, tmp_path / "n.ttfs")
     np.savez(tmp_path / "x.npz", x=x, y=np.zeros(len(x), np.int64))
     options = Options(targets=("onnx",), bits=8, ticks=32)
-    compile_net(net, options, calibration=x, samples=Samples(x, None, "x")).write(tmp_path / "out")
+    compile_net(net, options, calibration=Samples(x, None, "x"), samples=Samples(x, None, "x")).write(tmp_path / "out")
     assert sorted(options_of(tmp_path / "out")["ranges"]) == ["f0", "f1", "f2"]
     verify_folder(tmp_path / "out", tmp_path / "x.npz", Source(str(tmp_path / "n.ttfs")), 16)
     out = capsys.readouterr().out
