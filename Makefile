@@ -28,7 +28,7 @@ format: .venv/dev  ## rewrite sources in the project's style
 	$(BIN)/ruff format .
 
 bench: .venv/dev  ## measure speed, side by side in one run
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in bench/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 docs: .venv/dev  ## rewrite the generated tables in docs/ and run the documents' examples
 	$(BIN)/python docs/generate.py
