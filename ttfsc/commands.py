@@ -119,13 +119,17 @@ def optimise(
         chip=load_chip(arch),
     )
 
-    def after(name: str, result: Net, seconds: float) -> None:
-        if print_ir_after_all:
-            print(f"// after {name}\n{show(result)}", end="")
-        if time_passes:
-            print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
+    steps = Pipeline.parse(pipeline)
+    with progress("passes", len(steps.steps)) as advance:
 
-    net = Pipeline.parse(pipeline).run(net, needs, after=after, verify="each" if verify_each else "ends")
+        def after(name: str, result: Net, seconds: float) -> None:
+            advance(1)
+            if print_ir_after_all:
+                print(f"// after {name}\n{show(result)}", end="")
+            if time_passes:
+                print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
+
+        net = steps.run(net, needs, after=after, verify="each" if verify_each else "ends")
     if output is not None:
         save(net, output)
     elif not print_ir_after_all:

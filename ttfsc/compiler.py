@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ttfsc import __version__
 from ttfsc.accuracy import ranges_of
 from ttfsc.backends import report as reporting
+from ttfsc.console import progress
 from ttfsc.hardware import Chip, load_chip
 from ttfsc.inputs import Samples, random_samples
 from ttfsc.ir import Array, Fault, Loc, Net, Result, TtfsError, check_stage, codes, save
@@ -117,29 +118,26 @@ def compile_net(
     say(f"pipeline: {pipeline}")
     steps, ranges = [net], dict[str, float]()
 
-    def after(_: str, result: Net, __: float) -> None:
-        ranges.update(ranges_of(steps[-1], result))
-        steps[:] = [result]
+    with progress("passes", len(pipeline.steps)) as advance:
 
-    net = pipeline.run(net, _context(calibration, chip), after=after)
+        def after(_: str, result: Net, __: float) -> None:
+            ranges.update(ranges_of(steps[-1], result))
+            steps[:] = [result]
+            advance(1)
+
+        net = pipeline.run(net, _context(calibration, chip), after=after)
     check_stage(net, "mapped" if options.needs_chip else "quantized")
     judges = samples if samples is not None else random_samples(net, _KNOWN_ANSWERS, options.seed)
 
     files = net_files(net)
-    if "c" in options.targets:
-        from ttfsc.backends.c import emit as emit_c
-
-        say("emitting C")
-        files |= _below("c", emit_c(net, samples=judges.x[:_KNOWN_ANSWERS], cpu=options.cpu))
-    if "noc" in options.targets:
-        from ttfsc.backends.noc import emit as emit_noc
-
-        assert chip is not None
-        say("emitting mapping files")
-        files |= _below("noc", emit_noc(net, chip))
-    if "onnx" in options.targets:
-        say("emitting ONNX")
-        files |= _below("onnx", onnx_files(net))
+    makers = _makers(net, chip, judges.x[:_KNOWN_ANSWERS], options.cpu)
+    wanted = [target for target in makers if target in options.targets]
+    with progress("emitting", len(wanted)) as advance:
+        for target in wanted:
+            title, emit = makers[target]
+            say(f"emitting {title}")
+            files |= _below(target, emit())
+            advance(1)
 
     meter = reporting.Meter(net) if samples is not None and "report" in options.targets else None
     verification = verify_files(net, files, judges, meter=meter, check=check)
@@ -157,6 +155,25 @@ def compile_net(
         )  # fmt: skip
         files |= _below("report", reporting.emit(report))
     return Compiled(net, chip, files, {**shown, "ranges": ranges}, verification, report)
+
+
+def _makers(
+    net: Net, chip: Chip | None, known: Array, cpu: str
+) -> dict[str, tuple[str, Callable[[], dict[str, bytes]]]]:
+    """Target -> what it is called and how its files are made; nothing is imported before it is wanted."""
+
+    def c() -> dict[str, bytes]:
+        from ttfsc.backends.c import emit
+
+        return emit(net, samples=known, cpu=cpu)
+
+    def noc() -> dict[str, bytes]:
+        from ttfsc.backends.noc import emit
+
+        assert chip is not None
+        return emit(net, chip)
+
+    return {"c": ("C", c), "noc": ("mapping files", noc), "onnx": ("ONNX", lambda: onnx_files(net))}
 
 
 def verify_files(
@@ -185,28 +202,30 @@ def verify_files(
         "noc": ("mapped cores", mapped_cores, noc_inputs),
         "onnx": ("ONNX", onnx_engine, len(judges)),
     }
-    for target, (name, make, limit) in makers.items():
-        part = part_of(files, target)
-        if target == "onnx" and exported and not part:
-            try:
-                part = onnx_files(net)
-            except TtfsError as e:
-                if any(f.code != codes.UNSUPPORTED for f in e.faults):
-                    raise
-                not_run[name] = "; ".join(f"{f.subject} {f.fact}" for f in e.faults)
-                continue
-        if not part:
-            if target in TARGETS:  # the others are extras: nothing was made, so nothing is left unverified
-                not_run[name] = f"{target} is not among the targets"
-        elif not check:
-            not_run[name] = "switched off by --no-verify"
-        else:
-            try:
-                engines[name] = (make(part), limit)
-            except TtfsError as e:
-                if any(f.code != codes.TOOL for f in e.faults):
-                    raise
-                not_run[name] = "; ".join(f.fact for f in e.faults)
+    with progress("building engines", len(makers)) as advance:
+        for target, (name, make, limit) in makers.items():
+            part = part_of(files, target)
+            if target == "onnx" and exported and not part:
+                try:
+                    part = onnx_files(net)
+                except TtfsError as e:
+                    if any(f.code != codes.UNSUPPORTED for f in e.faults):
+                        raise
+                    not_run[name] = "; ".join(f"{f.subject} {f.fact}" for f in e.faults)
+                    continue
+            if not part:
+                if target in TARGETS:  # the others are extras: nothing was made, so nothing is left unverified
+                    not_run[name] = f"{target} is not among the targets"
+            elif not check:
+                not_run[name] = "switched off by --no-verify"
+            else:
+                try:
+                    engines[name] = (make(part), limit)
+                except TtfsError as e:
+                    if any(f.code != codes.TOOL for f in e.faults):
+                        raise
+                    not_run[name] = "; ".join(f.fact for f in e.faults)
+            advance(1)
 
     def count(result: Result, start: int) -> None:
         if meter is not None:
@@ -217,7 +236,8 @@ def verify_files(
         return Verification(not_run=not_run)
     verification = verify_engines(net, judges.x, engines, each=count)
     if "mapped cores" in engines:
-        verification.notes.append(routers_deliver(simulators[0], judges.x[:1]))
+        with progress("routers", 1):
+            verification.notes.append(routers_deliver(simulators[0], judges.x[:1]))
     verification.not_run |= not_run
     return verification
 

@@ -2,9 +2,9 @@
 
 import logging
 import sys
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from threading import Timer
 
 from ttfsc.ir import TtfsError
 
@@ -40,17 +40,12 @@ def progress(what: str, total: int) -> Generator[Advance]:
     bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(),
                    console=Console(stderr=True), transient=True)  # fmt: skip
     task = bar.add_task(what, total=total)
-    began, shown = time.monotonic(), False
-
-    def advance(n: int) -> None:
-        nonlocal shown
-        if not shown and time.monotonic() - began > _PATIENCE:
-            bar.start()
-            shown = True
-        bar.advance(task, n)
-
+    shown = Timer(_PATIENCE, bar.start)  # a long first step is seen too, not only its end
+    shown.daemon = True
+    shown.start()
     try:
-        yield advance
+        yield lambda n: bar.advance(task, n)
     finally:
-        if shown:
-            bar.stop()
+        shown.cancel()
+        shown.join()
+        bar.stop()
