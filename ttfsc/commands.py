@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from ttfsc.compiler import (
 )
 from ttfsc.console import progress
 from ttfsc.hardware import chip_names, load_chip
-from ttfsc.inputs import Samples, load_samples
+from ttfsc.inputs import Samples, load_samples, range_of_samples
 from ttfsc.ir import (
     Array,
     Const,
@@ -57,8 +58,8 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
     if faults := options.faults():
         raise TtfsError(faults)
     check_free(output, overwrite=overwrite)
-    net = load_model(source)
     calib: Path | None = given["calib"]
+    net = load_model(replace(source, seen=range_of_samples(calib)) if calib is not None else source)
     inputs: Path | None = given["inputs"] or calib
     calibration = load_samples(calib, net) if calib is not None else None
     samples = load_samples(inputs, net) if inputs is not None else None

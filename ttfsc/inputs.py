@@ -82,6 +82,25 @@ def on_grid(x: Array, taken: Input) -> tuple[Array, float]:
     return whole.clip(-(2**31), 2**31 - 1).astype(np.int32), change
 
 
+def range_of_samples(path: Path) -> tuple[int, int, float] | None:
+    """Low, high and scale that hold the x of an X.npz: whole bytes as such, other integers by their extremes.
+
+    Real values get 256 steps: 0..255 where none is negative, else -127..127 around 0. None where x holds nothing to go
+    by; what is wrong with the file is said when it is read as samples.
+    """
+    x = load_npz(path, max_bytes=MAX_BYTES).get(Const("x"))
+    if x is None or not x.size or x.dtype.kind not in "iuf" or not np.isfinite(x).all():
+        return None
+    if x.dtype.kind != "f":
+        whole = x.dtype.itemsize == 1
+        low, high = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max) if whole else (x.min(), x.max())
+        return (int(low), int(high), 1.0) if low < high else None
+    low, largest = float(x.min()), float(np.abs(x).max())
+    if not largest:
+        return None
+    return (0, 255, largest / 255) if low >= 0 else (-127, 127, largest / 127)
+
+
 def random_samples(net: Net, count: int, seed: int) -> Samples:
     """Uniform random inputs in the declared range: for a known-answer test when nobody gives better ones."""
     t = net.input.type

@@ -18,6 +18,7 @@ class Source:
     input_shape: Shape | None = None
     input_range: tuple[int, int] | None = None
     input_scale: float | None = None
+    seen: tuple[int, int, float] | None = None  # low, high, scale of the sample inputs, where there are any
 
 
 def load_model(source: Source) -> Net:
@@ -41,8 +42,9 @@ def load_model(source: Source) -> Net:
         from ttfsc.frontends.onnx_load import load_onnx
 
         return load_onnx(
-            path, input_shape=source.input_shape, input_range=source.input_range, input_scale=source.input_scale
-        )
+            path, input_shape=source.input_shape, input_range=source.input_range,
+            input_scale=source.input_scale, seen=source.seen,
+        )  # fmt: skip
     if path.suffix in _PICKLES:
         fact = (
             "pickles can run any code and are never loaded; save the weights with safetensors.torch.save_file and name "

@@ -20,6 +20,7 @@ def load_onnx(
     input_shape: Shape | None = None,
     input_range: tuple[int, int] | None = None,
     input_scale: float | None = None,
+    seen: tuple[int, int, float] | None = None,
 ) -> Net:
     """Import an ONNX model of opset 6 or newer as a real-valued Net.
 
@@ -29,6 +30,7 @@ def load_onnx(
         input_range: integers low..high that the compiled net takes. A model says it itself where its input is of an
             integer type or is quantised by its first node; every other model needs it.
         input_scale: real value of integer 1, 1.0 where it is not given: the model saw integer * scale.
+        seen: low, high and scale of sample inputs: taken where neither the options nor the model say it.
 
     Raises:
         TtfsError: with everything that is wrong: the file, and every node that cannot be lowered, each with its name,
@@ -46,7 +48,7 @@ def load_onnx(
         dims, batch = _sizes(graph.input.dims, input_shape)
     except Refused as e:
         raise TtfsError.one(e.code, str(e), loc=loc, subject=f"input {graph.input.name}") from e
-    declared = Declared(dims, input_range, input_scale)
+    declared = Declared(dims, input_range, input_scale, seen)
     return onnx_walk.Walk(graph, declared, batch, loc).net()
 
 

@@ -126,11 +126,17 @@ class OnnxLowering(Lowering):
 
     def _declared_input(self, shape: Shape) -> Value:
         low_high, scale = self.range, self.scale
+        seen = self.declared.seen
+        if low_high is None and seen is not None:
+            low_high, scale = seen[:2], seen[2] if scale is None else scale
+            self.note(
+                f"the input is taken as integers {seen[0]}..{seen[1]} times {scale:.6g}, as the sample inputs are"
+            )
         if low_high is None:
             fact = (
                 "the model does not say which integers its input takes: give --input-range 0..255 (real value = "
                 "integer * scale), and --input-scale where the model does not see the integers themselves, such as "
-                "0.00392157 for pixels scaled to 0..1"
+                "0.00392157 for pixels scaled to 0..1; or sample inputs, --calib X.npz"
             )
             self.faults.append(Fault(codes.INPUT, Loc(self.loc.file), f"input {self.source.name}", fact))
             low_high = (0, 255)

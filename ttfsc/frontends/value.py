@@ -64,6 +64,7 @@ class Declared:
     shape: Shape | None = None
     range: tuple[int, int] | None = None
     scale: float | None = None
+    seen: tuple[int, int, float] | None = None  # range and scale of the sample inputs, where nobody says otherwise
 
 
 class Mark:
