@@ -27,6 +27,7 @@ from ttfsc.console import progress
 from ttfsc.hardware import chip_names, load_chip
 from ttfsc.inputs import Samples, load_samples, range_of_samples
 from ttfsc.ir import (
+    Analog,
     Array,
     Const,
     Fire,
@@ -45,6 +46,7 @@ from ttfsc.ir import (
     show,
     ticks_of,
 )  # fmt: skip
+from ttfsc.judge import judged
 from ttfsc.models import Source, load_compiled, load_model, need_integer
 from ttfsc.output import check_free, options_of, read_folder
 from ttfsc.pipeline import Context, Pipeline, list_passes
@@ -75,6 +77,9 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
         say=print,
     )
     compiled.write(output, overwrite=overwrite)
+    answers = compiled.verification.answers
+    if samples is not None and source.model.endswith(".onnx") and len(answers) == len(samples):
+        print(judged(Path(source.model), compiled.net, samples, answers))
     if compiled.report is not None:
         print(reporting.summary_of(compiled.report))
     for sentence in compiled.verification.sentences():
@@ -180,7 +185,11 @@ def verify_folder(folder: Path, inputs: Path, source: Source | None, noc_inputs:
     if samples.y is not None and counts.correct is not None:
         print(f"accuracy {_percent(counts.correct, len(samples))} on {len(samples)} inputs")
     if source is not None:
-        _compare_source(net, load_model(source), samples, folder)
+        t = net.input.type
+        seen = (t.low, t.high, net.input.scale) if isinstance(t, Analog) else None
+        _compare_source(net, load_model(replace(source, seen=seen)), samples, folder)
+        if source.model.endswith(".onnx"):
+            print(judged(Path(source.model), net, samples, verification.answers))
     for sentence in verification.sentences():
         print(sentence)
     verification.raise_if_different()

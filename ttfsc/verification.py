@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from ttfsc.backends import report as reporting
 from ttfsc.console import progress
@@ -38,6 +39,8 @@ class Verification:
     differences: list[Difference] = field(default_factory=list[Difference])
     not_run: dict[str, str] = field(default_factory=dict[str, str])  # check -> why it did not run
     notes: list[str] = field(default_factory=list[str])  # what else was proven on the way
+
+    answers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # the interpreter's labels
 
     @property
     def exact(self) -> bool:
@@ -75,13 +78,14 @@ def verify_engines(
     engines: name -> (engine, how many inputs at most: slow ones check fewer).
     each: called with every interpreter batch and the index of its first input, e.g. to count spikes.
     """
-    verification = Verification()
+    verification, labels = Verification(), list[npt.NDArray[np.int64]]()
     with progress("verifying", len(x)) as advance:
         start = 0
         for want in run_batches(net, x, batch=_BATCH):
             if each is not None:
                 each(want, start)
             count = len(want.labels)
+            labels.append(want.labels)
             for name, (engine, limit) in engines.items():
                 take = max(0, min(count, limit - start))
                 if take and not any(d.engine == name for d in verification.differences):
@@ -94,6 +98,7 @@ def verify_engines(
                         verification.differences.append(difference)
             start += count
             advance(count)
+    verification.answers = np.concatenate(labels)
     return verification
 
 
