@@ -177,10 +177,10 @@ def run_inputs(path: Path, *, inputs: Path, output: Path | None, engine: str, sp
 
 def verify_folder(folder: Path, inputs: Path, source: Source | None, noc_inputs: int) -> None:
     """`ttfsc verify`."""
-    net = load_compiled(folder)
+    net, files = load_compiled(folder)
     samples = load_samples(inputs, net)
     meter = reporting.Meter(net)
-    verification = verify_files(net, read_folder(folder), samples, meter=meter, noc_inputs=noc_inputs, exported=True)
+    verification = verify_files(net, files, samples, meter=meter, noc_inputs=noc_inputs, exported=True)
     counts = meter.finish()
     if samples.y is not None and counts.correct is not None:
         print(f"accuracy {_percent(counts.correct, len(samples))} on {len(samples)} inputs")
@@ -218,10 +218,10 @@ def show_report(folder: Path, html: Path | None, json_file: Path | None) -> None
 def inspect_file(path: Path) -> None:
     """`ttfsc inspect`."""
     if path.is_dir():
-        files = read_folder(path)
+        net, files = load_compiled(path)
         print(f"{path}: made by ttfsc, {len(files)} files, all as compiled")
         print(json.dumps(options_of(path), indent=1))
-        _inspect_net(load_compiled(path))
+        _inspect_net(net)
     elif path.suffix == ".ttfs":
         _inspect_net(load_model(Source(str(path))))
     elif path.suffix == ".npz":
@@ -259,8 +259,8 @@ def print_versions(version: str) -> None:
 
 def _net_and_files(path: Path) -> tuple[Net, dict[str, bytes]]:
     if path.is_dir():
-        return load_compiled(path), read_folder(path)
-    return need_integer(load_model(Source(str(path))), "run", path), {}
+        return load_compiled(path)
+    return need_integer(load_model(Source(str(path))), path), {}
 
 
 def _engine(net: Net, files: dict[str, bytes], name: str, path: Path, *, spikes: bool) -> Engine:

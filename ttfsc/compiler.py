@@ -212,6 +212,7 @@ def verify_files(
                     if any(f.code != codes.UNSUPPORTED for f in e.faults):
                         raise
                     not_run[name] = "; ".join(f"{f.subject} {f.fact}" for f in e.faults)
+                    advance(1)
                     continue
             if not part:
                 if target in TARGETS:  # the others are extras: nothing was made, so nothing is left unverified

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttfsc.frontends.tensors import PICKLES
 from ttfsc.ir import Fault, Loc, Net, Shape, TtfsError, codes, is_integer, load
 from ttfsc.output import read_folder
-
-_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def load_model(source: Source) -> Net:
     path = Path(model)
     if path.suffix == ".ttfs" or path.is_dir():
         _refuse_options(source)
-        return load_compiled(path) if path.is_dir() else load(path)
+        return load_compiled(path)[0] if path.is_dir() else load(path)
     if path.suffix == ".pt2" or ".py:" in model:
         from ttfsc.frontends.torch_load import load_torch
 
@@ -45,7 +44,7 @@ def load_model(source: Source) -> Net:
             path, input_shape=source.input_shape, input_range=source.input_range,
             input_scale=source.input_scale, seen=source.seen,
         )  # fmt: skip
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         fact = (
             "pickles can run any code and are never loaded; save the weights with safetensors.torch.save_file and name "
             "the network as file.py:factory with --weights, or export it with torch.export.save as .pt2"
@@ -57,16 +56,16 @@ def load_model(source: Source) -> Net:
     raise TtfsError.one(codes.FILE, f"is no model that ttfsc reads; it reads {known}", loc=loc)
 
 
-def load_compiled(folder: Path) -> Net:
-    """The net of an output folder, after every file of the folder has been checked against its hash."""
-    read_folder(folder)
-    return load(folder / "net.ttfs")
+def load_compiled(folder: Path) -> tuple[Net, dict[str, bytes]]:
+    """The net of an output folder and all its files, after each has been checked against its hash."""
+    files = read_folder(folder)
+    return load(folder / "net.ttfs"), files
 
 
-def need_integer(net: Net, what: str, path: Path) -> Net:
+def need_integer(net: Net, path: Path) -> Net:
     """The net, or TtfsError: only quantised nets have exact spike times."""
     if not is_integer(net):
-        fact = f"is not quantised, so it cannot be {what}: run `ttfsc compile`, or `ttfsc opt -p quantize`"
+        fact = "is not quantised, so it cannot be run: run `ttfsc compile`, or `ttfsc opt -p quantize`"
         raise TtfsError.one(codes.STAGE, fact, loc=Loc(str(path)), subject=f"net @{net.name}")
     return net
 
