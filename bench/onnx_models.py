@@ -2,10 +2,12 @@
 
     python bench/onnx_models.py [--net mobilenet resnet18] [--size 32 224] [--bits 4] [--ticks 16] [--options TEXT]
 
-Files are written with onnx.helper as PyTorch exports them: Conv, BatchNormalization, Relu or Clip 0..6, residual Add,
-GlobalAveragePool, Flatten, Gemm. Every net runs in a process of its own, so that seconds and peak memory are its own.
-The mapped net is verified on one input against onnxruntime's answer for the same (unquantised) file: correlation of
-scores, beside the exact comparison of the quantised net before and after mapping.
+The passes are those of `ttfsc compile --calib` (nearest, compensate, correct). CPU seconds do not depend on what else
+the machine does; OMP_NUM_THREADS=1 gives those of one core. Files are written with onnx.helper as PyTorch exports them:
+Conv, BatchNormalization, Relu or Clip 0..6, residual Add, GlobalAveragePool, Flatten, Gemm. Every net runs in a process
+of its own, so that seconds and peak memory are its own. The mapped net is verified on one input against onnxruntime's
+answer for the same (unquantised) file: correlation of scores, beside the exact comparison of the quantised net before
+and after mapping.
 """
 
 import argparse
@@ -120,21 +122,22 @@ def measure(name: str, size: int, bits: int, ticks: int, options: str) -> None:
         print(f"  {time.perf_counter() - began:7.2f} s  import: {len(net.ops)} ops", flush=True)
         want = _source_scores(path, x := rng.integers(0, 256, (1, 3, size, size)))
     samples = rng.integers(0, 256, (SAMPLES, 3, size, size))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     text = (
         f"drop-identity,fold-batchnorm,fold-avgpool,calibrate{{ticks={ticks},nearest=true}},"
         f"quantize{{bits={bits},ticks={ticks},nearest=true{options}}},prove-widths"
     )
     small = _timed(text, net, Context(calibration=samples))
     mapped = _timed("partition,place,route", small, Context(chip=load_chip("canmore-22nm")))
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     assert mapped.mapped is not None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     a, b = run(small, x), run(mapped, x)
     assert np.array_equal(a.scores, b.scores)
     fit = float(np.corrcoef(want.reshape(-1), a.scores.reshape(-1))[0, 1])
     cores, spikes = len(mapped.mapped.cores), sum(int((s > 0).sum()) for s in a.spikes.values())
-    print(f"  passes {seconds:.1f} s, at most {peak:.2f} GiB, {cores} cores, {spikes} spikes, correlation {fit:.3f}")
+    print(f"  passes {seconds:.1f} s ({cpu:.1f} s of CPU), at most {peak:.2f} GiB")
+    print(f"  {cores} cores, {spikes} spikes, correlation {fit:.3f}")
 
 
 def _timed(text: str, net: Net, context: Context) -> Net:
@@ -158,7 +161,7 @@ def main() -> None:
     parser.add_argument("--size", nargs="+", type=int, default=[32, 224])
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--ticks", type=int, default=16)
-    parser.add_argument("--options", default="", help="more options of quantize, such as ,compensate=true")
+    parser.add_argument("--options", default=",compensate=true,correct=true", help="more options of quantize")
     options = parser.parse_args()
     if len(options.net) == 1 and len(options.size) == 1:
         measure(options.net[0], options.size[0], options.bits, options.ticks, options.options)

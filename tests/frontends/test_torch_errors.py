@@ -268,7 +268,7 @@ def before_relu(x: Tensor) -> Tensor:
 
 MEMBRANES: list[tuple[Callable[[Tensor], Any], str]] = [
     (
-        lambda x: F.conv2d(before_relu(x), torch.ones(4, 4, 3, 3)),
+        lambda x: F.conv2d(before_relu(x), torch.ones(4, 4, 3, 3), padding=1),
         "'torch.nn.functional.conv2d': reads a membrane: there is no "
         "activation between it and the layer before; put a ReLU between the two, or merge them into one layer",
     ),

@@ -207,6 +207,62 @@ def test_a_step_per_class_is_given_up_where_classes_are_compared(tmp_path: Path)
     assert (run(small, x).labels == want).mean() > 0.97
 
 
+def test_branches_of_different_steps_are_added_on_the_finest_grid(tmp_path: Path, caplog: Any) -> None:
+    """A residual QDQ network as quantisers write it: every branch has steps of its own, and no two of them fit."""
+    rng = np.random.default_rng(11)
+    m = Model(["N", 2, 8, 8], opset=21)
+    activation(m, 1 / 255, TensorProto.UINT8)
+
+    def conv(x: str, cin: int, cout: int, size: int, scale: float, stride: int = 1) -> str:
+        w, _ = dequantised(m, floats(rng, cout, cin, size, size, scale=scale), 4, per_channel=True)
+        return m.node("Conv", w, floats(rng, cout, scale=0.1), first=x, pads=[size // 2] * 4, strides=[stride] * 2)
+
+    conv(m.last, 2, 4, 3, 0.3)
+    m.node("Relu")
+    activation(m, 1 / 15)
+    a = m.last
+    side = conv(a, 4, 6, 1, 0.6, stride=2)  # a shortcut with weights: another grid
+    conv(a, 4, 6, 3, 0.17, stride=2)
+    m.node("Add", side)
+    before = [m.node("Relu")]
+    activation(m, 1.3 / 15)
+    b = m.last
+    conv(b, 6, 6, 3, 0.02)  # much finer than the skip: that becomes several synapses
+    m.node("Add", b)
+    before.append(m.node("Relu"))
+    activation(m, 1.5 / 15)
+    m.node("GlobalAveragePool")
+    m.node("Flatten")
+    w, _ = dequantised(m, floats(rng, 5, 6, scale=0.4), 4, per_channel=False)
+    m.node("Gemm", w, transB=1)
+    with caplog.at_level("INFO"):
+        small = compiled(imported(m.proto(), tmp_path, input_range=None))
+    assert "no whole number: its weights are rounded anew onto that grid" in caplog.text
+    assert "synapses of 8 bits carry them" in caplog.text
+    assert [op.type.ticks for op in small.ops if isinstance(op, Fire) and isinstance(op.type, Spikes)] == [15, 15, 15]
+    x = rng.integers(0, 256, (200, 2, 8, 8))
+    scores, *values = session(m.proto(m.last, *before)).run(None, {"x": (x / np.float32(255)).astype(np.float32)})
+    result = run(small, x)
+    layers = [op.name for op in small.ops if isinstance(op, Fire)][1:]
+    for name, v, top in zip(layers, values, (1.3, 1.5), strict=True):
+        off = np.abs(result.spikes[name] - np.clip(np.rint(v * (15 / top)), 0, 15))
+        assert off.max() <= 1 and off.mean() < 0.03, f"{name}: {off.mean():.4f}"
+    assert (result.labels == scores.argmax(1)).mean() > 0.97
+
+
+def test_onnxruntimes_own_domain_for_four_bits(tmp_path: Path) -> None:
+    """quantize_static writes QuantizeLinear of com.microsoft where opset 21 is not there yet."""
+    rng = np.random.default_rng(12)
+    m, _ = qdq_net(rng, bits=4, per_channel=True)
+    want = imported(m.proto(), tmp_path, input_range=None)
+    for node in m.nodes:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.domain = "com.microsoft"
+    m.domains.append("com.microsoft")
+    got = imported(m.proto(), tmp_path, input_range=None)
+    assert got.ops == want.ops and got.arrays == want.arrays
+
+
 def test_integer_ops_are_refused_with_the_way_out(tmp_path: Path) -> None:
     m = Model(["N", 1, 4, 4], opset=17)
     one, zero = np.float32(1), np.uint8(0)

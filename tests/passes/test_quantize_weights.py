@@ -11,6 +11,7 @@ from tests.passes.nets import Maker
 from tests.passes.quantised import checked, faults, residual, table, weights
 from ttfsc.ir import (
     OPEN,
+    Add,
     Conv2d,
     Ref,
     run,
@@ -148,12 +149,34 @@ def test_trained_steps_without_a_common_unit_are_refused() -> None:
     ]
 
 
-def test_a_free_branch_too_wide_for_a_trained_one_is_refused() -> None:
+def skip_beside(step: float) -> Maker:
+    """An identity skip beside a branch trained on a much finer grid."""
     m = Maker((2, 4, 4))
     a = m.fire("a", m.conv("c", "in", 2, 1), 1.0)
-    v = m.conv("c1", a, 2, 1, w=np.full((2, 2, 1, 1), 0.001), step=np.full(2, 0.001), bits=4)
-    net = m.answer(m.conv("d", m.fire("b", m.plus("s", [v, m.skip("k", a)]), 1.0), 2, 4))
-    assert "%k: its weights reach 1000 in the unit of the sum it adds into; 8 bits hold 127" in faults(net)[0]
+    v = m.conv("c1", a, 2, 1, w=np.full((2, 2, 1, 1), step), step=np.full(2, step), bits=4)
+    m.conv("d", m.fire("b", m.plus("s", [v, m.skip("k", a)]), 1.0), 2, 4)
+    return m
+
+
+def test_a_free_branch_too_wide_for_a_trained_one_becomes_several_synapses() -> None:
+    m = skip_beside(0.001)
+    net = m.answer("d")
+    after = checked(net, ticks=64)
+    parts = [op for op in after.ops if isinstance(op, Conv2d) and op.name.startswith("k")]
+    assert len(parts) == 8 and all(op.x == "a" and op.bits == 8 for op in parts)
+    total_weight = np.stack([after.arrays[op.w].astype(np.int64).reshape(-1) for op in parts]).sum(0)
+    np.testing.assert_array_equal(total_weight, [1000, 1000])
+    (total,) = [op for op in after.ops if isinstance(op, Add)]
+    assert set(total.xs) == {"c1", *(op.name for op in parts)}
+    x = m.pixels(20)
+    ours, real = run(after, x).spikes, run(net, x).spikes
+    assert np.abs(ours["b"] - ours["a"]).max() <= 1, "0.001 of the neighbours beside the skip"
+    assert np.abs(ours["b"] / 64 - real["b"]).max() < 0.05
+
+
+def test_a_free_branch_far_too_wide_for_a_trained_one_is_refused() -> None:
+    net = skip_beside(0.00001).answer("d")
+    assert "%k: its weights reach 100000 in the unit of the sum it adds into; 8 bits hold 127" in faults(net)[0]
 
 
 def test_flat_and_square_branches_meet() -> None:

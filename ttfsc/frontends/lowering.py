@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ttfsc.frontends.tape import Tape
+from ttfsc.frontends.linear import ONE, Conv, LinearTape, Rows
 from ttfsc.frontends.value import BROKEN, RAW, Constant, Declared, Refused, Value, Waiting
 from ttfsc.ir import (
     OPEN,
@@ -43,12 +43,11 @@ from ttfsc.ir import (
 from ttfsc.ir.geometry import pool_out
 from ttfsc.ir.ops import NO_PAD, Kernel, Pair, Quad
 
-ONE: Pair = (1, 1)
 MAX_ROW = 1 << 13  # neurons of a row that a skip connection passes on
 FIRST_SPIKE, MEMBRANE = "ttfsc.nn.FirstSpike", "ttfsc.nn.Membrane"
 
 
-class Lowering(Tape):
+class Lowering(LinearTape):
     """The vocabulary of the source models' layers."""
 
     def __init__(self, name: str, declared: Declared | None = None) -> None:
@@ -72,7 +71,15 @@ class Lowering(Tape):
         bits: int = 0,
     ) -> Value:
         """conv2d of an activation [C, H, W]; w [O, C/groups, kh, kw], bias and step [O]."""
-        x = self._sent(x)
+        x = self.spikes(x)
+        if self.is_membrane(x):
+            layer = Conv(x.ref, w.array.astype(np.float64), _offset(bias, len(w.array)), stride, pad, dilation, groups)
+            try:
+                return self.merged(x, layer, grid=step is not None, kernel=kernel)
+            except Refused:
+                if not x.nonneg:
+                    raise
+            x = self.spikes(x, picks=True)
         pad = (pad[0] + x.pad[0], pad[1] + x.pad[1], pad[2] + x.pad[2], pad[3] + x.pad[3])
         return self.emit(
             Conv2d(
@@ -93,13 +100,16 @@ class Lowering(Tape):
         bits: int = 0,
     ) -> Value:
         """Dense layer on an activation [in]; w [out, in], bias and step [out]."""
-        x = self._sent(x)
+        x = self.spikes(x)
         if len(x.shape) != 1:
             raise Refused(
                 f"a dense layer reads the shape {show_shape(x.shape)}, which applies it to every row; flatten first: "
                 "torch.flatten(x, 1)"
             )
         self.no_pad(x)
+        if self.is_membrane(x):
+            layer = Rows(x.ref, w.array.astype(np.float64), _offset(bias, len(w.array)))
+            return self.merged(x, layer, grid=step is not None, kernel=kernel)
         return self.emit(
             Dense(
                 name=self.fresh(), type=OPEN, loc=self.loc, x=x.ref, w=self.scaled(w, x.unit), bias=self.given(bias),
@@ -107,19 +117,12 @@ class Lowering(Tape):
             )
         )  # fmt: skip
 
-    def _sent(self, x: Value) -> Value:
-        """The value as something that a synapse can read."""
-        x = self.spikes(x)
-        if self.is_membrane(x):
-            raise Refused(
-                "reads a membrane: there is no activation between it and the layer before; put a ReLU between the two, "
-                "or merge them into one layer"
-            )
-        return x
+    def spikes(self, x: Value, *, picks: bool = False) -> Value:
+        """A sum of activations, never negative, as neurons that pass it on (its own ReLU); else the value itself.
 
-    def spikes(self, x: Value) -> Value:
-        """A sum of activations, never negative, as neurons that pass it on (its own ReLU); else the value itself."""
-        if not (self.is_membrane(x) and x.nonneg):
+        picks: selections too, which synapses can read through, but max pools cannot.
+        """
+        if not (self.is_membrane(x) and x.nonneg) or (self.is_pick(x) and not picks):
             return x
         self.note("reads a sum of activations, which nobody sends: neurons that pass it on are put in between")
         return self._fire(x, None, 1.0, 0, spiking=False, tag="sum")
@@ -165,7 +168,7 @@ class Lowering(Tape):
 
     def relu(self, x: Value) -> Value:
         """max(x, 0): neurons whose range is not known yet."""
-        if not self.is_membrane(x) and x.nonneg:
+        if x.nonneg and (not self.is_membrane(x) or self.is_pick(x)):
             return x
         return self._fire(x, None, 1.0, 0, spiking=False)
 
@@ -227,7 +230,7 @@ class Lowering(Tape):
     def maxpool(self, x: Value, kernel: Pair, stride: Pair, pad: Quad, ceil: bool) -> Value:
         """Largest value of each window; padding never wins."""
         self.no_pad(x)
-        x = self.spikes(x)
+        x = self.spikes(x, picks=True)
         how = Waiting("maxpool", kernel, stride, pad, ceil)
         if self.is_membrane(x):
             if len(x.shape) != 3:
@@ -368,6 +371,10 @@ class Lowering(Tape):
                 x = self.flatten(self.whole(Ref(source.v)))
             refs, rule = (self.membrane(x).ref,), "membrane"
         return self.builder.add(Decode(name=self.fresh(), type=OPEN, loc=self.loc, xs=refs, rule=rule))
+
+
+def _offset(bias: Constant | None, size: int) -> Array:
+    return np.zeros(size) if bias is None else bias.array.astype(np.float64)
 
 
 def _spread(w: Array, op: Conv2d, pool: Sequence[int]) -> Array:

@@ -11,6 +11,7 @@ from ttfsc.frontends.onnx_constants import axes_of, integer, ints, number, whole
 from ttfsc.frontends.onnx_file import Node
 from ttfsc.frontends.onnx_layers import Operand, activation, fixed, optional
 from ttfsc.frontends.onnx_lowering import OnnxLowering, finite, joined
+from ttfsc.frontends.onnx_select import widened
 from ttfsc.frontends.onnx_tensor import Known
 from ttfsc.frontends.onnx_view import BATCH_AXIS, View, reshaped, row_order, squeezed, transposed, unsqueezed
 from ttfsc.frontends.value import Refused, Value
@@ -245,9 +246,14 @@ def pad(low: OnnxLowering, node: Node, inputs: list[Operand]) -> View:
         if not front and not back:
             continue
         atom = x.axes[axis]
+        if atom == (0,) and len(x.atoms) == 3 and min(front, back) >= 0:
+            x = widened(low, x, front, back)
+            continue
         if x.axes[axis] == BATCH_AXIS or len(x.atoms) != 3 or atom not in ((1,), (2,)):
-            raise Refused(f"pads axis {axis}; only height and width of an image can have zeros around them")
+            raise Refused(f"pads axis {axis}; only channels, height and width of an image can have zeros around them")
         quad[atom[0] - 1], quad[atom[0] + 1] = front, back
+    if not any(quad):
+        return x
     size = (x.atoms[0], x.atoms[1] + quad[0] + quad[2], x.atoms[2] + quad[1] + quad[3])
     padded = x.each(lambda v: low.zero_pad(v, (quad[0], quad[1], quad[2], quad[3])))
     return replace(padded, atoms=size)

@@ -118,6 +118,28 @@ def _binary(compute: Callable[[Array, Array], Array]) -> _Fold:
     return run
 
 
+def _many(compute: Callable[[Array, Array], Array]) -> _Fold:
+    def run(node: Node, inputs: list[Known | None]) -> Array:
+        arrays = [_array(inputs, i) for i in range(len(inputs))]
+        _small(prod(np.broadcast_shapes(*(a.shape for a in arrays))))
+        result = _array(inputs)
+        for array in arrays[1:]:
+            result = compute(result, array)
+        return result
+
+    return run
+
+
+def _dropout(node: Node, inputs: list[Known | None]) -> Array:
+    if len(inputs) > 2 and inputs[2] is not None and inputs[2].array.any():
+        raise Refused("drops at inference too (training_mode); export the model for inference")
+    return _array(inputs)
+
+
+def _mod(node: Node, inputs: list[Known | None]) -> Array:
+    return _binary(np.fmod if integer(node, "fmod", 0) else np.mod)(node, inputs)
+
+
 def _unary(compute: Callable[[Array], Array]) -> _Fold:
     return lambda node, inputs: compute(_array(inputs))
 
@@ -242,7 +264,9 @@ def _reduce(compute: Callable[..., Array]) -> _Fold:
     def run(node: Node, inputs: list[Known | None]) -> Array:
         axes = axes_of(node, inputs)
         keep = bool(integer(node, "keepdims", 1))
-        return np.asarray(compute(_array(inputs), axis=None if axes is None else tuple(axes), keepdims=keep))
+        if not axes and integer(node, "noop_with_empty_axes", 0):
+            return _array(inputs)
+        return np.asarray(compute(_array(inputs), axis=tuple(axes) if axes else None, keepdims=keep))
 
     return run
 
@@ -255,10 +279,11 @@ def _where(node: Node, inputs: list[Known | None]) -> Array:
 
 def _matmul(node: Node, inputs: list[Known | None]) -> Array:
     a, b = _array(inputs), _array(inputs, 1)
-    if a.ndim != 2 or b.ndim != 2 or a.size * b.shape[1] > 1 << 34:
-        raise Refused("multiplies constants that are no two matrices of moderate size; store the product instead")
-    _small(a.shape[0] * b.shape[1])
-    return a @ b
+    outer = prod(np.broadcast_shapes(a.shape[:-2], b.shape[:-2])) * (a.shape[-2] if a.ndim > 1 else 1)
+    if not (a.ndim and b.ndim) or outer * a.shape[-1] * (b.shape[-1] if b.ndim > 1 else 1) > 1 << 34:
+        raise Refused("multiplies constants that are no matrices of moderate size; store the product instead")
+    _small(outer * (b.shape[-1] if b.ndim > 1 else 1))
+    return np.asarray(np.matmul(a, b))
 
 
 def _transpose(node: Node, inputs: list[Known | None]) -> Array:
@@ -272,11 +297,11 @@ def _flatten(node: Node, inputs: list[Known | None]) -> Array:
 
 _FOLDS: dict[str, _Fold] = {
     "Add": _binary(np.add), "Sub": _binary(np.subtract), "Mul": _binary(np.multiply), "Div": _binary(_divided),
-    "Pow": _binary(np.power), "Min": _binary(np.minimum), "Max": _binary(np.maximum), "Mod": _binary(np.mod),
+    "Pow": _binary(np.power), "Min": _many(np.minimum), "Max": _many(np.maximum), "Sum": _many(np.add), "Mod": _mod,
     "Equal": _binary(np.equal), "Greater": _binary(np.greater), "Less": _binary(np.less),
     "Neg": _unary(np.negative), "Sqrt": _unary(np.sqrt), "Reciprocal": _unary(np.reciprocal), "Exp": _unary(np.exp),
     "Abs": _unary(np.abs), "Floor": _unary(np.floor), "Ceil": _unary(np.ceil), "Round": _unary(np.rint),
-    "Identity": _unary(np.asarray), "Dropout": _unary(np.asarray), "Not": _unary(np.logical_not),
+    "Identity": _unary(np.asarray), "Dropout": _dropout, "Not": _unary(np.logical_not),
     "Relu": _unary(lambda a: np.maximum(a, 0)),
     "Constant": _constant, "ConstantOfShape": _constant_of_shape, "Shape": _shape, "Range": _range, "Expand": _expand,
     "Reshape": _reshape, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Transpose": _transpose, "Flatten": _flatten,

@@ -20,6 +20,7 @@ OLDEST_OPSET = 6
 _MAX_BYTES = (1 << 31) - 1  # protobuf's own limit
 _A = onnx.AttributeProto
 _STANDARD = ("", "ai.onnx")
+_MICROSOFT = ("QuantizeLinear", "DequantizeLinear")  # onnxruntime's own for 4 bits, before opset 21; the same ops
 QONNX = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas", "qonnx")  # QONNX and its older homes
 
 Attribute = int | float | str | list[int] | list[float] | list[str] | Known | None
@@ -198,6 +199,8 @@ class _Reader:
                     fact = f"its attribute {text(a.name)} {e}"
                     self.faults.append(Fault(e.code, loc, f"'{op}' {name}", fact))
             domain = "" if proto.domain in _STANDARD else text(proto.domain)
+            if domain == "com.microsoft" and op in _MICROSOFT:
+                domain = ""
             node = Node(
                 op, name, tuple(map(text, proto.input)), tuple(map(text, proto.output)), loc,
                 "" if domain in QONNX else domain, attributes,

@@ -9,6 +9,7 @@ import numpy as np
 
 from ttfsc.frontends.lowering import Lowering
 from ttfsc.frontends.onnx_file import GraphInput
+from ttfsc.frontends.onnx_grid import one_grid
 from ttfsc.frontends.onnx_tensor import Known
 from ttfsc.frontends.onnx_view import BATCH_AXIS, Change, View, over_atoms, row_order, whole
 from ttfsc.frontends.value import Declared, Refused, Value, Waiting
@@ -217,7 +218,7 @@ class OnnxLowering(Lowering):
             raise Refused("adds activations whose axes are in different order; transpose neither or both")
         if [p.shape for p in a.parts] != [p.shape for p in b.parts]:
             raise Refused("adds concatenations that are joined at different channels; add first, then concatenate")
-        parts = tuple(self.add(p, q) for p, q in zip(a.parts, b.parts, strict=True))
+        parts = tuple(one_grid(self, self.add(p, q)) for p, q in zip(a.parts, b.parts, strict=True))
         return replace(a, parts=parts)
 
     # -- neurons -------------------------------------------------------------------------------------------------------

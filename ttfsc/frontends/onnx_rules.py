@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from ttfsc.frontends import onnx_arithmetic as a
 from ttfsc.frontends import onnx_layers as m
 from ttfsc.frontends import onnx_quant as q
+from ttfsc.frontends import onnx_select as s
 from ttfsc.frontends.onnx_constants import FOLDED
 from ttfsc.frontends.onnx_file import Node
 from ttfsc.frontends.onnx_lowering import OnnxLowering
 from ttfsc.frontends.onnx_tensor import Known
 from ttfsc.frontends.onnx_view import View
 
-Call = Callable[[OnnxLowering, Node, list[View | Known | None]], View | Known]
+Call = Callable[[OnnxLowering, Node, list[View | Known | None]], View | Known | tuple[View, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ _ROWS: tuple[tuple[str, Call, str], ...] = (
     ("Identity", a.same, ""),
     ("Dropout", a.same, "nothing at inference"),
     ("Cast", a.same, "between real numbers; of the input"),
-    ("Pad", a.pad, "zeros around height and width, taken over by the convolution or pool behind"),
+    ("Pad", a.pad, "zeros around height and width, taken over by the convolution or pool behind, or beside channels"),
+    ("Slice", s.select, "fixed bounds: channels, rows, columns, every n-th; taken into the layers behind"),
+    ("Split", s.split, "along one axis, as Slice"),
     ("Concat", a.concat, "along the channels: its readers add up convolutions of its parts"),
     ("Softmax", a.tail, _AT_END),
     ("LogSoftmax", a.tail, _AT_END),
@@ -90,7 +93,7 @@ _INTEGERS = (
     "computes on integers; export the model in QDQ format (QuantizeLinear and DequantizeLinear around float ops)"
 )
 _CONTROL = "chooses its nodes while running; export the model with fixed control flow"
-_PICKS = "picks elements; every layer reads a whole layer: select with a convolution, or leave it out"
+_PICKS = "picks elements one by one; take a range of channels, rows or columns with Slice, or use a convolution"
 _PRODUCT = "multiplies activations with each other, which spikes cannot do; use convolutions"
 _REASONS = (
     (_CURVED, "Gelu Elu Selu Celu Tanh Softplus Softsign HardSwish HardSigmoid Mish Swish Erf Exp Log "
@@ -101,7 +104,7 @@ _REASONS = (
     (_GROWS, "ConvTranspose Upsample Resize DepthToSpace MaxUnpool"),
     (_INTEGERS, "QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear QLinearAdd QGemm"),
     (_CONTROL, "If Where"),
-    (_PICKS, "Slice Split Gather GatherElements GatherND TopK SpaceToDepth"),
+    (_PICKS, "Gather GatherElements GatherND TopK SpaceToDepth"),
     (_PRODUCT, "Einsum Attention"),
     ("takes a norm over windows, which is no linear map; use AveragePool or MaxPool", "LpPool GlobalLpPool"),
     ("sums instead of averaging; use ReduceMean and scale the layer behind it", "ReduceSum"),

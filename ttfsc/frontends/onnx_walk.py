@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from math import prod
+from typing import cast
 
-from ttfsc.frontends.onnx_constants import fold
+from ttfsc.frontends.onnx_constants import FOLDED, fold
 from ttfsc.frontends.onnx_file import Graph, Node
 from ttfsc.frontends.onnx_lowering import OnnxLowering, clean
 from ttfsc.frontends.onnx_rules import RULES, reason
 from ttfsc.frontends.onnx_tensor import limits_of
 from ttfsc.frontends.onnx_view import BATCH_AXIS, View
-from ttfsc.frontends.value import BROKEN, Declared, Refused, Value
+from ttfsc.frontends.value import BROKEN, UNKNOWN, Declared, Refused, Value
 from ttfsc.ir import Loc, Net
 from ttfsc.ir.verify import MAX_SIZE
 
@@ -38,15 +39,19 @@ class Walk:
         for node in self.graph.nodes:
             result = self.low.step(clean(node.name) or node.op, node.loc, node.subject, lambda n=node: self.lower(n))
             for i, name in enumerate(node.outputs):
-                self.tensors[name] = result if i == 0 else BROKEN
+                self.tensors[name] = result if i == 0 and not isinstance(result, tuple) else BROKEN
+            if isinstance(result, tuple):
+                self.tensors |= dict(zip(node.outputs, cast("tuple[View, ...]", result), strict=True))
         self.low.base = "output"
         ended = self.low.step("output", Loc(self.file.file, origin="output"), "output", self.result)
         return self.low.finish(ended)
 
     def lower(self, node: Node) -> object:
-        """One node: a view, a known tensor, or BROKEN where it reads something broken."""
+        """One node: a view (several of a Split), a known tensor, or BROKEN where it reads something broken."""
         inputs = [self.tensors[name] if name else None for name in node.inputs]
-        if any(x is BROKEN for x in inputs):
+        if any(x is BROKEN or x is UNKNOWN for x in inputs):
+            if node.op in ("Shape", "Size") or (node.op in FOLDED and not any(_depends(x) for x in inputs)):
+                return UNKNOWN
             if node.op not in RULES:
                 raise Refused(reason(node))
             return BROKEN
@@ -93,3 +98,8 @@ class Walk:
         """The read-out."""
         value = self.low.flatten(value) if merged or value.shape[1:] == (1, 1) else value
         return self.low.compared(value)
+
+
+def _depends(x: object) -> bool:
+    """Whether an operand depends on the graph's input (a shape does not)."""
+    return x is BROKEN or isinstance(x, View)

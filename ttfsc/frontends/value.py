@@ -79,6 +79,7 @@ class Mark:
 
 RAW = Mark("RAW")  # the model's input, before anything is known about it
 BROKEN = Mark("BROKEN")  # the result of a node that was refused: whoever reads it stays silent
+UNKNOWN = Mark("UNKNOWN")  # the shape of something broken: what is computed from it stays silent, too
 BATCH = Mark("BATCH")  # the size of the batch axis
 
 

@@ -9,7 +9,7 @@ a range (trained with ttfsc.nn, a clip in the source model) are left alone.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -34,6 +34,8 @@ from ttfsc.passes.rewrite import Pool, reals, source_of, synapses_into
 
 log = logging.getLogger(__name__)
 _BATCH_BYTES = 64 << 20  # of the spikes that one batch of samples leaves behind
+Observe = Callable[[Net, Sequence[str], Array], Iterator[Mapping[str, Array]]]
+"""Values [n, ...] of the named layers on samples [N, *input shape], batch by batch, in any order of axes."""
 
 
 def calibrate(
@@ -44,6 +46,7 @@ def calibrate(
     ticks: int = 0,
     nearest: bool = False,
     calibration: Array | None = None,
+    observe: Observe | None = None,
 ) -> Net:
     """The net with a range for every fire.
 
@@ -54,6 +57,7 @@ def calibrate(
         ticks: T that method=mse assumes where a layer was not trained for one; 0 is 16.
         nearest: method=mse assumes values rounded to the nearest tick (as `quantize{nearest=true}` does), not down.
         calibration: x [N, *input shape], integers as the net's input declares.
+        observe: shows the layers' values on it; without it the net itself is evaluated.
 
     Raises:
         TtfsError: TTFS016 for a bad option; TTFS018 naming every layer whose range is missing when there are no
@@ -70,7 +74,10 @@ def calibrate(
     if not unknown:
         return net
     assert calibration is not None
-    seen = _measured(net, unknown, calibration)
+    seen = {op.name: Histogram() for op in unknown}
+    for values in (observe or _evaluated)(net, list(seen), calibration):
+        for name, histogram in seen.items():
+            histogram.add(values[name])
     ranges = dict[str, float]()
     for op in unknown:
         ranges[op.name] = seen[op.name].range_of(
@@ -99,15 +106,10 @@ def _reads(net: Net, reader: Conv2d | Dense | BatchNorm, op: Fire) -> bool:
     return isinstance(net.type_of(reader.x), Spikes) and source_of(net, reader.x) is op
 
 
-def _measured(net: Net, layers: list[Fire], x: Array) -> dict[str, Histogram]:
-    """What each layer's values are over all samples."""
-    names = [op.name for op in layers]
-    per_sample = 4 * sum(prod(op.type.shape) for op in layers)
-    seen = {name: Histogram() for name in names}
+def _evaluated(net: Net, names: Sequence[str], x: Array) -> Iterator[Mapping[str, Array]]:
+    per_sample = 4 * sum(prod(net.type_of(name).shape) for name in names)
     for result in run_batches(net, x, keep=names, batch=max(1, min(256, _BATCH_BYTES // per_sample))):
-        for name in names:
-            seen[name].add(result.spikes[name])
-    return seen
+        yield result.spikes
 
 
 def _ranged(net: Net, ranges: dict[str, float]) -> Net:

@@ -7,6 +7,7 @@ membranes of different channels are compared (read-outs), for all of them.
 """
 
 import logging
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from ttfsc.passes.rewrite import Reals, SynapseOp
 log = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
 _BLOCK = 1 << 20  # weights at a time
+_PARTS = 64  # synapses that one branch of a sum may become
 _SAME = 1e-6  # relative: steps and units closer than that are one
 
 
@@ -44,6 +46,12 @@ class Rounded:
 
     w: npt.NDArray[np.int8]
     bits: int
+    more: tuple[npt.NDArray[np.int8], ...] = ()  # what is beyond 8 bits: further synapses that add up with the first
+
+    @property
+    def total(self) -> Ints:
+        """The whole integers."""
+        return sum((part.astype(np.int64) for part in self.more), self.w.astype(np.int64))
 
 
 class GridError(Exception):
@@ -60,9 +68,11 @@ def top_of(bits: int) -> int:
 
 
 def joined(
-    branches: list[Branch], *, per_tensor: bool, method: Method, percentile: float
+    branches: list[Branch], *, per_tensor: bool, method: Method, percentile: float, divisible: Collection[str] = ()
 ) -> tuple[Reals, dict[str, Rounded]]:
     """The common unit ([C], or [1] per tensor) of branches that add up, and each branch's integers by op name.
+
+    divisible: branches that may become several synapses where a trained grid beside them asks for more than 8 bits.
 
     Raises GridError: weights off their trained grid, trained grids without a common unit, too wide integers.
     """
@@ -78,18 +88,30 @@ def joined(
         if len(branches) == 1:
             return unit, {trained[0].op.name: Rounded(found[trained[0].op.name].astype(np.int8), trained[0].bits)}
         limits = dict.fromkeys((b.op.name for b in branches), np.inf)
+        if any(b.op.bits for b in free):  # a grid that was given up for this one: as fine as 8 bits allow
+            finer = max(1, top_of(8) // max(1, *(int(np.abs(ints).max(initial=0)) for ints in found.values())))
+            unit = unit / finer
     else:
         unit, limits = _chosen(free, per_tensor=per_tensor, method=method, percentile=percentile)
     rounded, wide = dict[str, Rounded](), list[Fault]()
     for b in branches:
         ratio = b.in_unit / unit if b.step is None else _unit(b, per_tensor) / unit
         ratio = ratio.reshape(-1, *[1] * (b.w.ndim - 1))
-        exact = (
-            np.clip(b.w, -limits[b.op.name], limits[b.op.name]) * ratio if b.step is None else found[b.op.name] * ratio
-        )
-        w = np.rint(exact)
+        limit = limits[b.op.name]
+        w = np.rint(np.clip(b.w, -limit, limit) * ratio if b.step is None else found[b.op.name] * ratio)
         largest, smallest = int(w.max(initial=0)), int(w.min(initial=0))
         bits = next((k for k in range(max(b.bits, 2), 9) if smallest >= -(2 ** (k - 1)) and largest <= top_of(k)), 0)
+        if not bits and b.op.name in divisible and max(largest, -smallest) <= _PARTS * top_of(8):
+            parts = tuple(_parts(w))
+            rounded[b.op.name] = Rounded(parts[0], 8, parts[1:])
+            log.warning(
+                "%s: %s: its weights reach %d in the unit of the sum it adds into: %d synapses of 8 bits carry them",
+                b.op.loc,
+                b.op.subject,
+                max(largest, -smallest),
+                len(parts),
+            )
+            continue
         if not bits:
             fact = (
                 f"its weights reach {max(largest, -smallest)} in the unit of the sum it adds into; 8 bits hold 127: "
@@ -109,6 +131,16 @@ def joined(
     if wide:
         raise GridError(wide)
     return unit, rounded
+
+
+def _parts(w: Reals) -> Iterator[npt.NDArray[np.int8]]:
+    """Integers as a sum of such that 8 bits hold."""
+    while True:
+        part = np.clip(w, -top_of(8), top_of(8))
+        yield part.astype(np.int8)
+        w = w - part
+        if not w.any():
+            return
 
 
 def _on_grid(b: Branch) -> Ints | Fault:

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 
 from ttfsc.ir import (
+    Add,
     Analog,
     Array,
     Bounds,
@@ -38,6 +39,7 @@ from ttfsc.ir import (
     Loc,
     Net,
     Op,
+    Ref,
     TtfsError,
     Type,
     bounds_of,
@@ -45,7 +47,7 @@ from ttfsc.ir import (
     codes,
     is_integer,
 )  # fmt: skip
-from ttfsc.passes.calibrate import calibrate
+from ttfsc.passes.calibrate import Observe, calibrate
 from ttfsc.passes.compensate import MAX_INPUTS, compensated
 from ttfsc.passes.contest import Candidate, best_of
 from ttfsc.passes.grid import Branch, GridError, Rounded, joined
@@ -73,6 +75,7 @@ def quantize(
     correct: bool = False,
     calibration: Array | None = None,
     labels: Array | None = None,
+    observe: Observe | None = None,
 ) -> Net:
     """The integer net.
 
@@ -89,6 +92,7 @@ def quantize(
         correct: biases of layers without a grid make up for the mean error on sample inputs (kernel hold).
         calibration: x [N, *input shape], for missing ranges, compensate, correct and auto.
         labels: [N], of the samples, by which auto judges; without them it asks for the source's answers.
+        observe: who shows what missing ranges are chosen from (see `calibrate`).
 
     Raises:
         TtfsError: TTFS016 for bad options and for bits or ticks other than a layer was trained with; TTFS003 for
@@ -109,11 +113,14 @@ def quantize(
             careful = candidate.careful
             return quantize(
                 net, bits=bits, ticks=ticks, method=candidate.method, percentile=candidate.percentile, nearest=careful,
-                compensate=careful, correct=careful, calibration=x,
+                compensate=careful, correct=careful, calibration=x, observe=observe,
             )  # fmt: skip
 
         return best_of(net, calibration, labels, make)
-    ranged = calibrate(net, method=method, percentile=percentile, ticks=ticks, nearest=nearest, calibration=calibration)
+    ranged = calibrate(
+        net, method=method, percentile=percentile, ticks=ticks, nearest=nearest, calibration=calibration,
+        observe=observe,
+    )  # fmt: skip
     work = _Work(check_stage(ranged, "canonical"), bits, ticks, nearest=nearest)
     work.choose(method, percentile)
     if compensate or correct:
@@ -158,6 +165,7 @@ class _Work:
         self.pool = Pool(net)
         self.units = dict[str, Reals]()  # by synapse op: [C] or [1]
         self.rounded = dict[str, Rounded]()
+        self.divisible = {x for op in net.ops if isinstance(op, Add) for x in op.xs}
         self.kept = dict[str, tuple[Ints, Ints]]()  # bias and drift that stay on the synapse
 
     def choose(self, method: Method, percentile: float) -> None:
@@ -167,7 +175,9 @@ class _Work:
         for part in self.sums:
             branches = [self.branch(op) for op in part.synapses]
             try:
-                unit, rounded = joined(branches, per_tensor=part.one_unit, method=method, percentile=percentile)
+                unit, rounded = joined(
+                    branches, per_tensor=part.one_unit, method=method, percentile=percentile, divisible=self.divisible
+                )
             except GridError as e:
                 faults += e.faults
                 continue
@@ -185,10 +195,12 @@ class _Work:
         for op in self.net.ops:
             new: Op = op
             if isinstance(op, Conv2d | Dense):
-                if compensate and op.step is None and self.rounded[op.name].w[0].size <= MAX_INPUTS:
+                made = self.rounded[op.name]
+                if compensate and op.step is None and not made.more and made.w[0].size <= MAX_INPUTS:
                     self.compensate(op, part_of[op.name], twin)
                 unit = self.units[op.name] / self.branch(op).in_unit
-                twin.settle(op, self.rounded[op.name].w * unit.reshape(-1, *[1] * (self.rounded[op.name].w.ndim - 1)))
+                total = self.rounded[op.name].total
+                twin.settle(op, total * unit.reshape(-1, *[1] * (total.ndim - 1)))
                 if correct and op.step is None:
                     bias, _ = real_constants(self.net, op)
                     lag = twin.caught_up(op.name)
@@ -247,23 +259,35 @@ class _Work:
     def rebuilt(self, bounds: dict[str, Bounds]) -> Net:
         """The integer net; without bounds its fires have no tables yet."""
         types, ops = dict[str, Type](), list[Op]()
+        names = dict[Ref, tuple[Ref, ...]]()  # of a branch that became several synapses
+
+        def add(op: Op) -> None:
+            op = retyped(op, types, self.pool)
+            types[op.name] = op.type
+            ops.append(op)
+
         for op in self.net.ops:
             op = self.windows.stretched(op)
             match op:
                 case Conv2d() | Dense():
-                    op = self.synapse(op)
+                    first, *others = self.synapses(op)
+                    names[Ref(op.name)] = tuple(Ref(s.name) for s in (first, *others))
+                    for other in others:
+                        add(other)
+                    op = first
+                case Add():
+                    op = replace(op, xs=tuple(name for x in op.xs for name in names.get(x, (x,))))
                 case Fire():
                     op = replace(op, ticks=0, theta=None)
                     if bounds:
                         op = self.fire(op, bounds[op.v])
                 case _:
                     pass
-            op = retyped(op, types, self.pool)
-            types[op.name] = op.type
-            ops.append(op)
+            add(op)
         return self.net.with_ops(ops, self.pool.changes)
 
-    def synapse(self, op: SynapseOp) -> SynapseOp:
+    def synapses(self, op: SynapseOp) -> list[SynapseOp]:
+        """The integer synapse; several where 8 bits do not hold its weights."""
         made = self.rounded[op.name]
         bias = drift = None
         if op.name in self.kept:
@@ -272,7 +296,14 @@ class _Work:
                 bias = self.pool.put(op, op.bias, small_ints(whole[0]))
             if op.drift is not None:
                 drift = self.pool.put(op, op.drift, small_ints(whole[1]))
-        return replace(op, w=self.pool.put(op, op.w, made.w), bits=made.bits, step=None, bias=bias, drift=drift)
+        first = replace(op, w=self.pool.put(op, op.w, made.w), bits=made.bits, step=None, bias=bias, drift=drift)
+        found = [first]
+        for i, w in enumerate(made.more):
+            const = self.pool.put(op, f"{op.w}.more{i}", w)
+            found.append(
+                replace(first, name=free_name(self.net.by_name, f"{op.name}.more{i}"), w=const, bias=None, drift=None)
+            )
+        return found
 
     def fire(self, op: Fire, bounds: Bounds) -> Fire:
         """The neuron with its table. `op` has its integer window; range and constants are the real net's."""
