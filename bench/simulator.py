@@ -4,7 +4,8 @@ and the packets of a VGG16 frame replayed in SANA-FE.
     python bench/simulator.py [--frames 3] [--no-sanafe] [--no-vgg16]
 
 Fails (exit code 1) unless spike times are the interpreter's on every frame, `counts` takes at most 2 s per VGG16 frame
-and MNIST runs at 200 frames per second or more, both by the CPU's clock of one thread, and SANA-FE counts the same.
+and MNIST runs at 200 frames per second or more, and SANA-FE counts the same. Both are judged by the CPU's clock: the
+simulator computes on one thread, so that is the wall clock of a core that does nothing else.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import numpy as np
-from vgg16 import vgg16
 
+from bench.vgg import vgg16
 from ttfsc.backends import noc
 from ttfsc.backends.noc.export_sanafe import sanafe_replay
 from ttfsc.backends.noc.packets import Fabric

@@ -7,18 +7,19 @@ from markupsafe import Markup
 from ttfsc.backends.report import svg
 from ttfsc.backends.report.views import MODELLED, clean
 
-ENERGY = ("sops", "hops", "updates", "memory")  # energy line (c) and what else the chip has figures for
-_COLOURS = ("s0", "s1", "s2", "s3", "s5")
+ENERGY = ("sops", "hops", "held", "updates", "memory")  # energy line (c) and what else the chip has figures for
+_COLOURS = ("s0", "s1", "s2", "s3", "s4")
+_STATIC = "s5"
 Table = dict[str, Any]
 
 
 def pictures(summary: Table) -> dict[str, bytes]:
     """SVG files by name, from `ttfsc.backends.noc.summary`."""
-    cores: list[Table] = summary["cores"]
+    cores = [core | {"memory_bytes": core["weight_bytes"] + -(-core["delay_bits"] // 8)} for core in summary["cores"]]
     mesh = (summary["mesh"][0], summary["mesh"][1])
     whats = {
         "neurons": ("neurons", "neurons"),
-        "memory": ("weight_bytes", "bytes of weights"),
+        "memory": ("memory_bytes", "bytes of weights and of spikes that wait"),
         "packets": ("packets", "packets per frame"),
     }
     found = {
@@ -56,6 +57,7 @@ def _histogram(lengths: list[float]) -> Markup:
 
 def _energy(summary: Table) -> Markup:
     kinds = [kind for kind in ENERGY if summary["energy"]["kinds"][kind] is not None]
+    kinds = [kind for kind in kinds if kind != "held" or summary["held_links"]]
     rows = list[tuple[str, list[float], str]]()
     for layer in summary["layers"]:
         parts = [layer["energy"][kind] for kind in kinds]
@@ -63,4 +65,4 @@ def _energy(summary: Table) -> Markup:
     fixed = summary["energy"]["kinds"]["static"]
     if fixed is not None:
         rows.append(("static", [0.0] * len(kinds) + [fixed], f"{fixed:.4g} uJ"))
-    return svg.stacked(rows, _COLOURS[: len(kinds)] + _COLOURS[4:], [*kinds, "static"])
+    return svg.stacked(rows, (*_COLOURS[: len(kinds)], _STATIC), [*kinds, "static"])

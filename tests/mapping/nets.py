@@ -113,3 +113,27 @@ def joined(second: tuple[int, ...]) -> Net:
     b.add(Dense(name="o", type=OPEN, x=Ref("s"), w=b.array("wo", rng.integers(-7, 8, (2, 8)).astype(np.int8)), bits=4))
     b.add(Decode(name="out", type=OPEN, xs=(Ref("o"),), rule="membrane", width=32))
     return b.net()
+
+
+def skipping() -> Net:
+    """a -> b -> c, and a skip connection from a to c."""
+    rng, b = np.random.default_rng(5), Builder("skip", ticks=4)
+    b.add(Input(name="in", type=Analog((1, 4, 4), 0, 9)))
+
+    def conv(name: str, x: str, inputs: int) -> Ref:
+        w = b.array(f"{name}.w", rng.integers(-7, 8, (2, inputs, 3, 3)).astype(np.int8))
+        return Ref(b.add(Conv2d(name=name, type=OPEN, x=Ref(x), w=w, pad=(1, 1, 1, 1), bits=4)).name)
+
+    def fire(name: str, v: Ref) -> Ref:
+        theta = b.array(f"{name}.t", np.array([[40, 30, 20, 10]], np.int32))
+        return Ref(b.add(Fire(name=name, type=OPEN, v=v, theta=theta, width=32)).name)
+
+    fire("a", conv("a.v", "in", 1))
+    fire("b", conv("b.v", "a", 2))
+    total = b.add(Add(name="sum", type=OPEN, xs=(conv("c.v", "b", 2), conv("c.s", "a", 2))))
+    fire("c", Ref(total.name))
+    b.add(Flatten(name="flat", type=OPEN, x=Ref("c")))
+    w = b.array("o.w", rng.integers(-7, 8, (3, 32)).astype(np.int8))
+    b.add(Dense(name="o", type=OPEN, x=Ref("flat"), w=w, bits=4))
+    b.add(Decode(name="out", type=OPEN, xs=(Ref("o"),), rule="membrane", width=32))
+    return b.net()

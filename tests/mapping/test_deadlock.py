@@ -1,4 +1,6 @@
-"""No cycle of links can wait for each other: the channel dependency graph of XY and of YX trees is acyclic."""
+"""No cycle of links can wait for each other: the channel dependency graph of XY and of YX trees is acyclic, and packets
+drain through the smallest buffers that there are.
+"""
 
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.mapping.nets import chip_of, mapped, mnist
 from ttfsc.backends import noc
+from ttfsc.backends.noc.cycle import Drained, Router, Ways, drain
+from ttfsc.backends.noc.packets import Tree, forks_of
 from ttfsc.ir import Hop, Place, flipped, link_loads, run, traffic, tree_hops, xy_tree
 from ttfsc.passes.route import route
 
@@ -68,3 +72,45 @@ def test_yx_maps_run_and_are_counted() -> None:
     assert both[0].east.sum() == both[1].east.sum()
     assert both[0].south.sum() == both[1].south.sum()
     assert not np.array_equal(both[0].east, both[1].east)
+
+
+SIDE = 4
+EVERYWHERE = [(x, y) for x in range(SIDE) for y in range(SIDE)]
+
+
+def storm(trees: list[Tree], each: int) -> Drained:
+    """All cores send all their packets at once, through buffers of a single place."""
+    sent = np.tile(np.arange(len(trees)), each)
+    return drain(Ways(trees, (SIDE, SIDE)), Router(depth=1), np.zeros(len(sent), np.int64), sent, 1)
+
+
+def tree(source: Place, targets: list[Place], order: str) -> Tree:
+    ends = tuple(sorted({y * SIDE + x for x, y in targets}))
+    return Tree(0, "l", source[1] * SIDE + source[0], (), ends, forks_of(source, targets, SIDE, order))
+
+
+@pytest.mark.parametrize("order", ["xy", "yx"])
+@pytest.mark.parametrize("delivery", ["unicast", "multicast", "both"])
+def test_single_places_are_enough(order: str, delivery: str) -> None:
+    """Everybody to everybody, and everybody to random sets: each packet arrives, at each of its destinations once."""
+    rng, trees = np.random.default_rng(1), list[Tree]()
+    if delivery != "multicast":
+        trees += [tree(a, [b], order) for a in EVERYWHERE for b in EVERYWHERE]
+    if delivery != "unicast":
+        trees += [tree(a, EVERYWHERE, order) for a in EVERYWHERE]
+        for _ in range(60):
+            source, *targets = (EVERYWHERE[int(i)] for i in rng.permutation(SIDE * SIDE)[:6])
+            trees.append(tree(source, targets, order))
+    found = storm(trees, 4)
+    want = [(n, router) for n in range(4 * len(trees)) for router in trees[n % len(trees)].to]
+    assert sorted(zip(found.packet.tolist(), found.router.tolist(), strict=True)) == want
+    assert found.waited.max() > 0
+
+
+def test_both_orders_together_do_wait_for_each_other() -> None:
+    """Four streams around a square, two XY and two YX, with the buffers of a single place: the simulator says so."""
+    ring = [((0, 0), (1, 1), "xy"), ((1, 0), (0, 1), "yx"), ((1, 1), (0, 0), "xy"), ((0, 1), (1, 0), "yx")]
+    trees = [tree(a, [b], order) for a, b, order in ring]
+    assert len(storm(trees[:3], 20).packet) == 60
+    with pytest.raises(AssertionError, match="packets wait in a circle"):
+        storm(trees, 20)

@@ -9,24 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mapping.files import faults_of, resealed
-from tests.mapping.nets import chip_of, mnist, proven
+from tests.mapping.nets import chip_of, mnist, proven, skipping
 from tests.strategies import integer_nets
 from ttfsc.backends import noc
 from ttfsc.backends.report import measure
 from ttfsc.ir import (
     EVERY,
-    OPEN,
-    Add,
     Analog,
-    Builder,
-    Conv2d,
-    Decode,
-    Dense,
-    Fire,
-    Flatten,
-    Input,
     Net,
-    Ref,
     Spikes,
     TtfsError,
     first_of_groups,
@@ -155,7 +145,7 @@ def test_pooling_that_would_lose_spikes_is_refused_by_net_and_files() -> None:
 
 def test_a_skip_connection_is_held_until_its_window() -> None:
     """c1 is read by c2 (next window) and, through a second convolution, by f3's layer two windows on."""
-    net = skipping()
+    net = route(place(partition(skipping(), chip=chip_of(64))))
     image = noc.load(files := noc.emit(net, chip_of(64)))
     held = {(layer.layer.name, link.link.source): link.held for layer in image.layers for link in layer.links}
     assert held[("c", "a")] == 4
@@ -168,26 +158,3 @@ def test_a_skip_connection_is_held_until_its_window() -> None:
     link["held"] = 3
     (fault,) = faults_of(resealed(table, files[noc.BINARY]))
     assert "holds its spikes for 3 ticks, but its window opens 4 ticks after theirs has closed" in fault
-
-
-def skipping() -> Net:
-    rng, b = np.random.default_rng(5), Builder("skip", ticks=4)
-    b.add(Input(name="in", type=Analog((1, 4, 4), 0, 9)))
-
-    def conv(name: str, x: str, inputs: int) -> Ref:
-        w = b.array(f"{name}.w", rng.integers(-7, 8, (2, inputs, 3, 3)).astype(np.int8))
-        return Ref(b.add(Conv2d(name=name, type=OPEN, x=Ref(x), w=w, pad=(1, 1, 1, 1), bits=4)).name)
-
-    def fire(name: str, v: Ref) -> Ref:
-        theta = b.array(f"{name}.t", np.array([[40, 30, 20, 10]], np.int32))
-        return Ref(b.add(Fire(name=name, type=OPEN, v=v, theta=theta, width=32)).name)
-
-    fire("a", conv("a.v", "in", 1))
-    fire("b", conv("b.v", "a", 2))
-    total = b.add(Add(name="sum", type=OPEN, xs=(conv("c.v", "b", 2), conv("c.s", "a", 2))))
-    fire("c", Ref(total.name))
-    b.add(Flatten(name="flat", type=OPEN, x=Ref("c")))
-    w = b.array("o.w", rng.integers(-7, 8, (3, 32)).astype(np.int8))
-    b.add(Dense(name="o", type=OPEN, x=Ref("flat"), w=w, bits=4))
-    b.add(Decode(name="out", type=OPEN, xs=(Ref("o"),), rule="membrane", width=32))
-    return route(place(partition(b.net(), chip=chip_of(64))))

@@ -77,10 +77,13 @@ def assert_counted(net: Net, x: np.ndarray, found: Simulation) -> None:
     st.sampled_from(("multicast", "unicast")),
     st.sampled_from(("xy", "yx")),
     st.sampled_from(("target", "source")),
+    st.integers(1, 4),
     st.integers(0, 9),
 )
-def test_random_nets(net: Net, limit: int, scheme: str, delivery: str, order: str, pool: str, seed: int) -> None:
-    chip = chip_of(limit)
+def test_random_nets(
+    net: Net, limit: int, scheme: str, delivery: str, order: str, pool: str, ports: int, seed: int
+) -> None:
+    chip = replace(chip_of(limit), cores_per_router=Figure(ports, "cores", "test"))
     net, x = routed(net, chip, scheme, delivery, order, pool), inputs_for(net, seed)
     found = Simulator(noc.load(noc.emit(net, chip))).run(x, fidelity="cycle", keep=True)
     assert_counted(net, x, found)

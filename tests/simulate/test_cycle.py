@@ -24,7 +24,7 @@ W, H = 4, 4
 
 def tree(source: Place, *targets: Place, order: str = "xy") -> Tree:
     ends = tuple(sorted({y * W + x for x, y in targets}))
-    return Tree(0, "l", source[1] * W + source[0], ends, forks_of(source, targets, W, order))
+    return Tree(0, "l", source[1] * W + source[0], (), ends, forks_of(source, targets, W, order))
 
 
 PLAIN = Router()

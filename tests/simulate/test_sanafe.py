@@ -1,6 +1,7 @@
 """Exported frames in SANA-FE, an independent simulator: the same spikes at the same ticks, and the same counts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from ttfsc.backends.noc.export_sanafe import sanafe_files, sanafe_replay
 from ttfsc.backends.noc.packets import Fabric
 from ttfsc.backends.noc.sanafe import Replay, run_sanafe
 from ttfsc.backends.noc.simulate import Simulator
-from ttfsc.hardware import Chip, load_chip
+from ttfsc.hardware import Chip, Figure, load_chip
 from ttfsc.ir import (
     OPEN,
     Add,
@@ -117,6 +118,19 @@ def test_every_neuron_fires_at_the_same_tick(kernel: str, bias: bool, last: bool
     simulator = simulator_of(net, chip_of(50))
     x = np.random.default_rng(seed).integers(0, 16, (1, 2, 9, 9)).astype(np.uint8)
     assert_same(simulator, x, tmp_path)
+
+
+def test_cores_that_share_a_router(tmp_path: Path) -> None:
+    """Three cores of a tile: no hop between them, and a packet for each that hears a spike."""
+    chip = replace(chip_of(20), cores_per_router=Figure(3, "cores", "test"))
+    simulator = simulator_of(small("ramp"), chip)
+    assert len(simulator.image.cores) > simulator.fabric.width * simulator.fabric.height
+    x = np.random.default_rng(0).integers(0, 16, (1, 2, 9, 9)).astype(np.uint8)
+    assert_same(simulator, x, tmp_path)
+    for name, data in sanafe_replay(simulator, x).items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "schedule.json").unlink()
+    assert_counts(simulator, x, run_sanafe(tmp_path))
 
 
 def test_the_mnist_example(tmp_path: Path) -> None:

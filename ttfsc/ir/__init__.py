@@ -5,7 +5,8 @@ from ttfsc.ir.bounds import Bounds, bounds_of
 from ttfsc.ir.build import OPEN, Builder
 from ttfsc.ir.diff import diff
 from ttfsc.ir.faults import NOWHERE, Fault, Loc, TtfsError
-from ttfsc.ir.layers import Grid, Layer, Link, grid_of, layers_of, source_of
+from ttfsc.ir.holding import axons_of, delay_bits, waits
+from ttfsc.ir.layers import Grid, Held, Layer, Link, grid_of, layers_of, source_of, with_held
 from ttfsc.ir.mapping import Box, Core, Hop, Mapped, Place, Pool, Route, Slice, flipped, tree_hops, xy_tree
 from ttfsc.ir.meaning import NEVER, Result, check_input, is_integer, run, run_batches, ticks_of
 from ttfsc.ir.net import Net, consts_of, reread
@@ -43,13 +44,15 @@ from ttfsc.ir.verify import faults_of, verify
 __all__ = [
     "EMPTY", "EVERY", "NEVER", "NOWHERE", "OPEN", "OPS", "STAGES",
     "Add", "Analog", "Array", "Arrays", "AvgPool", "BatchNorm", "Bounds", "Box", "Builder", "Const", "Conv2d", "Core",
-    "Decode", "Dense", "Encode", "Fault", "Fire", "Flatten", "Grid", "Hop", "Identity", "Input", "Layer", "Link",
-    "LinkLoads", "Loc", "Mapped", "MaxPool", "Net", "Op", "Place", "Pool", "Potential", "Ref", "Result", "Route",
+    "Decode", "Dense", "Encode", "Fault", "Fire", "Flatten", "Grid", "Held", "Hop", "Identity", "Input", "Layer",
+    "Link", "LinkLoads", "Loc", "Mapped", "MaxPool", "Net", "Op", "Place", "Pool", "Potential", "Ref", "Result",
+    "Route",
     "Scores", "Shape", "ShapeError", "Slice", "Spikes", "Stage", "Synapse", "Traffic", "TtfsError", "Type",
-    "bounds_of", "check_input", "check_stage", "consts_of", "diff", "divisors", "falling_table", "faults_of",
+    "axons_of", "bounds_of", "check_input", "check_stage", "consts_of", "delay_bits", "diff", "divisors",
+    "falling_table", "faults_of",
     "first_of_groups", "flipped", "grid_of", "heard", "is_integer", "layers_of", "link_loads", "load", "load_npz",
     "parse", "pool_of", "pooled_rate", "reread",
     "run", "run_batches", "save", "save_npz", "sent_rates", "sent_spikes", "show", "show_op", "show_shape", "source_of",
     "span_tree", "stage_faults",
-    "ticks_of", "traffic", "tree_hops", "verify", "weights_held", "xy_tree",
+    "ticks_of", "traffic", "tree_hops", "verify", "waits", "weights_held", "with_held", "xy_tree",
 ]  # fmt: skip

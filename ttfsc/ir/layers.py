@@ -3,7 +3,8 @@
 Backends, bounds, partition and report all need this view; it is derived here once and stored nowhere.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ttfsc.ir.geometry import Counts, reads
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import Add, Conv2d, Decode, Dense, Encode, Fire, Flatten, Identity, Input, MaxPool, Op
-from ttfsc.ir.types import Shape
+from ttfsc.ir.types import Scores, Shape, Spikes
 
 Grid = tuple[int, int, int]
 
@@ -73,14 +74,30 @@ class Link:
         return np.outer(h, w) * (self.kernel[0] // self.groups)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How long a skip connection's spikes wait, and what a core keeps for every neuron that it hears through it.
+
+    ticks: from the end of the source's window until the reader's opens. bits: a value 0..T of the source, for each of
+    the frames whose spikes wait at once when all layers work, each on its own frame.
+    """
+
+    ticks: int
+    bits: int
+
+
 @dataclass(frozen=True)
 class Layer:
-    """Neurons: a fire, or the read-out membranes of a decode. `grid` is [channels, height, width]."""
+    """Neurons: a fire, or the read-out membranes of a decode. `grid` is [channels, height, width].
+
+    held: skip connections, by the number of their link (`ttfsc.ir.holding`).
+    """
 
     name: str
     op: Fire | Decode
     grid: Grid
     links: tuple[Link, ...]
+    held: tuple[tuple[int, Held], ...] = ()
 
     @property
     def size(self) -> int:
@@ -110,7 +127,31 @@ def layers_of(net: Net) -> tuple[Layer, ...]:
             continue
         links, grid = _links(net, net.by_name[potential])
         found.append(Layer(op.name, op, grid, links))
+    return with_held(found)
+
+
+def with_held(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """The layers, each knowing which of its links hold their spikes: it follows from the windows of all."""
+    layers = tuple(layers)
+    windows = {layer.name: _window(layer) for layer in layers}
+    interval = max([1, *(closes - opens for opens, closes in windows.values())])  # between frames, in a pipeline
+    found = list[Layer]()
+    for layer in layers:
+        held, wanted = list[tuple[int, Held]](), windows[layer.name][0]
+        for i, link in enumerate(layer.links):
+            if link.synapse.kernel in ("hold", "ramp") and link.source in windows:
+                opens, closes = windows[link.source]
+                if wanted > closes:
+                    frames = -(-(wanted - opens) // interval)
+                    held.append((i, Held(wanted - closes, frames * (closes - opens).bit_length())))
+        found.append(replace(layer, held=tuple(held)))
     return tuple(found)
+
+
+def _window(layer: Layer) -> tuple[int, int]:
+    t = layer.op.type
+    assert isinstance(t, Spikes | Scores)
+    return t.opens, t.closes
 
 
 def _links(net: Net, op: Op) -> tuple[tuple[Link, ...], Grid]:

@@ -37,7 +37,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A core of the mesh and the neurons it owns."""
+    """A core at a router of the mesh, and the neurons it owns."""
 
     id: int
     place: Place
@@ -64,7 +64,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Where a net runs: a chip's mesh of width x height, the cores used, and the routes between them."""
+    """Where a net runs: a chip's mesh of width x height routers, the cores used, and the routes between them."""
 
     chip: str
     mesh: tuple[int, int]  # width, height
@@ -74,6 +74,7 @@ class Mapped:
     cores: tuple[Core, ...]
     routes: tuple[Route, ...]
     order: str = "xy"  # along which axis packets travel first: xy or yx
+    cores_per_router: int = 1  # that may stand at one place; between them no link is travelled
 
 
 def flipped(place: Place) -> Place:

@@ -250,17 +250,19 @@ def _map(reader: _Reader, tree: Node, loc: Loc) -> None:
     if reader.map_head is not None:
         raise _BadLineError("a second map; a net has one")
     attrs = [(_text(a.children[0]), _text(a.children[1])) for a in tree.children[1:] if isinstance(a, Tree)]
-    given, keys = dict(attrs), sorted(key for key, _ in attrs if key != "order")
+    given, keys = dict(attrs), sorted(key for key, _ in attrs if key not in ("order", "cores_per_router"))
     once = len(given) == len(attrs)
     plain = ["deliver", "mesh", "partition", "place"]
-    if not once or keys != plain or not re.fullmatch(r"\d{1,6}x\d{1,6}", given["mesh"]):
+    shared = given.get("cores_per_router", "1")
+    good = once and keys == plain and re.fullmatch(r"\d{1,6}x\d{1,6}", given["mesh"])
+    if not good or not re.fullmatch(r"\d{1,6}", shared):
         form = "`map @chip mesh=17x17 partition=tile place=row-major deliver=multicast {`"
         raise _BadLineError(f"a map looks like {form}")
     reader.depth = 2
     width, height = _sizes(given["mesh"])
     chip = _text(tree.children[0])[1:]
     how = given["partition"], given["place"], given["deliver"]
-    reader.map_head = Mapped(chip, (width, height), *how, (), (), given.get("order", "xy"))
+    reader.map_head = Mapped(chip, (width, height), *how, (), (), given.get("order", "xy"), int(shared))
 
 
 def _core(reader: _Reader, tree: Node, loc: Loc) -> None:

@@ -67,7 +67,8 @@ def _arrays(arrays: Arrays) -> Iterator[str]:
 def _mapped(mapped: Mapped) -> Iterator[str]:
     head = f"partition={mapped.partition} place={mapped.placement} deliver={mapped.delivery}"
     head += f" order={mapped.order}" if mapped.order != "xy" else ""
-    yield f"map @{mapped.chip} mesh={show_shape(mapped.mesh)} {head} {{"
+    shared = f" cores_per_router={mapped.cores_per_router}" if mapped.cores_per_router != 1 else ""
+    yield f"map @{mapped.chip} mesh={show_shape(mapped.mesh)}{shared} {head} {{"
     for core in mapped.cores:
         yield f"  core {core.id} at {core.place[0]},{core.place[1]} : {' '.join(map(str, core.slices))}"
     for route in mapped.routes:

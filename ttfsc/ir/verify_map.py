@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ttfsc.ir import codes
 from ttfsc.ir.faults import Fault, Loc
 from ttfsc.ir.layers import Layer, layers_of
-from ttfsc.ir.mapping import ORDERS, Core, Mapped, Pool, Route, Slice
+from ttfsc.ir.mapping import ORDERS, Core, Mapped, Place, Pool, Route, Slice
 from ttfsc.ir.net import Net
 from ttfsc.ir.ops import AvgPool, BatchNorm
 from ttfsc.ir.pooling import EVERY, pool_of
@@ -32,16 +32,19 @@ def map_faults(net: Net, mapped: Mapped) -> list[Fault]:
 
 def _cores(mapped: Mapped) -> Facts:
     width, height = mapped.mesh
-    if min(width, height) < 1:
-        yield f"map @{mapped.chip}", f"a {width}x{height} mesh has no place for a core"
-    taken = dict[tuple[int, int], int]()
+    if min(width, height, mapped.cores_per_router) < 1:
+        shared = f" with {mapped.cores_per_router} cores per router" if mapped.cores_per_router != 1 else ""
+        yield f"map @{mapped.chip}", f"a {width}x{height} mesh{shared} has no place for a core"
+    taken = dict[Place, list[int]]()
     for core in mapped.cores:
         x, y = core.place
-        if core.place in taken:
-            yield f"core {core.id}", f"place {x},{y} is already taken by core {taken[core.place]}"
+        here = taken.setdefault(core.place, [])
+        if len(here) >= max(mapped.cores_per_router, 1):
+            owners = f"core{'s' if len(here) > 1 else ''} {' '.join(map(str, here))}"
+            yield f"core {core.id}", f"place {x},{y} is already taken by {owners}"
         if not (0 <= x < width and 0 <= y < height):
             yield f"core {core.id}", f"place {x},{y} is outside the {width}x{height} mesh"
-        taken.setdefault(core.place, core.id)
+        here.append(core.id)
     for number, count in Counter(core.id for core in mapped.cores).items():
         if count > 1:
             yield f"core {number}", f"the number is used {count} times"

@@ -1,14 +1,26 @@
 """Is an image complete and consistent: every neuron once, every spike where it has a synapse and nowhere else?"""
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
 
 import numpy as np
 
-from ttfsc.backends.noc.image import HEADER, MAGIC, VERSION, CoreImage, Image, LayerImage, aligned, sections
+from ttfsc.backends.noc.image import (
+    HEADER,
+    MAGIC,
+    VERSION,
+    CoreImage,
+    Delay,
+    Image,
+    LayerImage,
+    aligned,
+    delays,
+    sections,
+)
 from ttfsc.backends.noc.structure import Facts, structure_facts
-from ttfsc.ir import EVERY, Box, Fault, Loc, Slice, codes, heard, pool_of
+from ttfsc.ir import EVERY, Box, Fault, Loc, Place, Slice, axons_of, codes, heard, pool_of, xy_tree
 from ttfsc.ir.reach import Mask
 
 _MOST = 50
@@ -18,7 +30,7 @@ Masks = tuple[Mask, Mask, Mask]
 def image_faults(image: Image, loc: Loc) -> list[Fault]:
     """Everything that is wrong with an image, up to a limit; empty when it can be run."""
     faults = list[Fault]()
-    for facts in (structure_facts, _core_facts, _memory_facts, _route_facts, _delivery_facts):
+    for facts in (structure_facts, _core_facts, _memory_facts, _route_facts, _delivery_facts, _limit_facts):
         for subject, fact in facts(image):
             faults.append(Fault(codes.MAPPING, loc, subject, fact))
             if len(faults) == _MOST:
@@ -32,18 +44,19 @@ def _core_facts(image: Image) -> Facts:
     width, height = image.mapped.mesh
     layers = {layer.layer.name: layer for layer in image.layers}
     covered = {name: np.zeros(layer.layer.grid, np.uint8) for name, layer in layers.items()}
-    ids, places = set[int](), dict[tuple[int, int], int]()
+    ids, places = set[int](), dict[tuple[int, int], list[int]]()
     limit = image.figures.get("neurons_per_core")
     for core in image.cores:
         subject = f"core {core.id}"
         if core.id in ids:
             yield subject, "the number is used twice"
-        if core.place in places:
-            yield subject, f"stands at {core.place[0]},{core.place[1]}, where core {places[core.place]} is"
+        here = places.setdefault(core.place, [])
+        if len(here) >= image.mapped.cores_per_router:
+            yield subject, f"stands at {core.place[0]},{core.place[1]}, where core {here[-1]} is"
         if not (core.place[0] < width and core.place[1] < height):
             yield subject, f"place {core.place[0]},{core.place[1]} is outside the {width}x{height} mesh"
         ids.add(core.id)
-        places[core.place] = core.id
+        here.append(core.id)
         for piece in (s.slice for s in core.slices):
             if piece.layer not in layers:
                 yield subject, f"%{piece.layer} is no layer"
@@ -77,20 +90,29 @@ def _memory_facts(image: Image) -> Facts:
         if core.offset != at:
             yield subject, f"its block begins at {core.offset}, must begin at {at}"
             return
-        held = 0
+        held, waits = 0, 0
         for piece in core.slices:
             want = tuple(sections(layers[piece.slice.layer], piece.slice.box, aligned(at)))
             if piece.sections != want:
                 yield subject, f"the sections of {piece.slice} do not lie where its shape puts them"
+            room = delays(layers[piece.slice.layer].layer, piece.slice.box)
+            if piece.delays != room:
+                yield subject, f"the delays of {piece.slice} are {_shown(piece.delays)}, must be {_shown(room)}"
             held += 8 * sum(s.size for s in want if s.name == "weights")
+            waits += sum(delay.bits for delay in room)
             at = end = max([at, *(s.offset + s.size for s in want)])
         if core.size != end - core.offset:
             yield subject, f"its block has {core.size} bytes, must have {end - core.offset}"
-        if memory is not None and held > memory.value:
-            yield subject, f"holds {held:,} bits of weights, {image.chip} has {memory}"
+        if memory is not None and held + waits > memory.value:
+            more = f" and {waits:,} bits of waiting spikes" if waits else ""
+            yield subject, f"holds {held:,} bits of weights{more}, {image.chip} has {memory}"
         at = aligned(end)
     if len(image.binary) != at:
         yield "cores.bin", f"has {len(image.binary)} bytes, must have {at}"
+
+
+def _shown(room: tuple[Delay, ...]) -> str:
+    return ", ".join(f"{d.bits} bits of {d.axons} neurons for link {d.link}" for d in room) or "none"
 
 
 def _route_facts(image: Image) -> Facts:
@@ -142,6 +164,29 @@ def _delivery_facts(image: Image) -> Facts:
             yield from _compare(core, layers[name], wanted[name], sent.pop((core.id, name), []))
     for (to, name), boxes in sent.items():
         yield f"core {to}", f"is sent {Slice(name, boxes[0])}, of which it has no synapses"
+
+
+def _limit_facts(image: Image) -> Facts:
+    """Axons of cores and entries of routers against the chip's."""
+    layers = {layer.layer.name: layer.layer for layer in image.layers}
+    axons_in, axons_out, entries = (image.figures.get(key) for key in ("axons_in", "axons_out", "routing_entries"))
+    for core in image.cores if axons_in is not None else ():
+        heard = [axons_of(link, s.slice.box) for s in core.slices for link in layers[s.slice.layer].links]
+        if axons_in is not None and sum(heard) > axons_in.value:
+            yield f"core {core.id}", f"hears {sum(heard):,} neurons, {image.chip} has {axons_in}"
+    if image.mapped.delivery == "unicast":
+        for route in image.mapped.routes if axons_out is not None else ():
+            if axons_out is not None and len(route.to) > axons_out.value:
+                fact = f"sends spikes of {route.source} to {len(route.to)} cores, {image.chip} sends {axons_out}"
+                yield f"core {route.core}", fact
+    elif entries is not None:
+        places, count = {core.id: core.place for core in image.cores}, Counter[Place]()
+        for route in image.mapped.routes:
+            tree = xy_tree(places[route.core], [places[to] for to in route.to], image.mapped.order)
+            count.update({places[route.core], *(b for _, b in tree)})
+        for (x, y), need in count.items():
+            if need > entries.value:
+                yield f"router {x},{y}", f"needs {need:,} routing entries, {image.chip} has {entries}"
 
 
 def _wanted(core: CoreImage, layers: dict[str, LayerImage]) -> dict[str, list[Masks]]:

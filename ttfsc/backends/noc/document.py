@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from ttfsc.backends.noc.image import (
     FORMAT,
     VERSION,
     CoreImage,
+    Delay,
     EncoderImage,
     Image,
     LayerImage,
@@ -47,6 +49,7 @@ from ttfsc.ir import (
     flipped,
     grid_of,
     span_tree,
+    with_held,
 )  # fmt: skip
 
 Table = dict[str, Any]
@@ -174,6 +177,7 @@ def _cores(image: Image) -> list[Table]:
                     "sections": [
                         {"name": x.name, "link": x.link, "offset": x.offset, "bytes": x.size} for x in s.sections
                     ],
+                    "delays": [{"link": d.link, "axons": d.axons, "bits": d.bits} for d in s.delays],
                 }
                 for s in core.slices
             ],
@@ -203,19 +207,19 @@ def image_from(document: Table, binary: bytes) -> Image:
     """The image that a document of the right form describes. What it says may still be wrong: see `check`."""
     mesh = document["mesh"]
     cores = tuple(_core_from(core) for core in document["cores"])
+    figures = {key: None if f is None else Figure(**f) for key, f in document["chip"]["figures"].items()}
     mapped = Mapped(
         document["chip"]["name"], (mesh["width"], mesh["height"]), mesh["partition"], mesh["placement"],
         mesh["delivery"],
         tuple(Core(core.id, core.place, tuple(s.slice for s in core.slices)) for core in cores),
         tuple(Route(core.id, route.source, route.to, route.pool) for core in cores for route in core.routes),
-        mesh["routing"],
+        mesh["routing"], int(figures.get("cores_per_router") or 1),
     )  # fmt: skip
-    figures = {key: None if f is None else Figure(**f) for key, f in document["chip"]["figures"].items()}
     readout = _readout_from(document["readout"])
     return Image(
         document["net"], document["chip"]["name"], figures, mapped, _input_from(document["input"]),
         tuple(_encoder_from(table) for table in document["encoders"]),
-        tuple(_layer_from(table, readout) for table in document["layers"]), readout, cores, binary,
+        _layers_from(document["layers"]), readout, cores, binary,
     )  # fmt: skip
 
 
@@ -247,7 +251,13 @@ def _stored_from(table: Table | None) -> Stored | None:
     return None if table is None else Stored(table["per"], table["bytes"])
 
 
-def _layer_from(table: Table, readout: Readout) -> LayerImage:
+def _layers_from(tables: list[Table]) -> tuple[LayerImage, ...]:
+    found = [_layer_from(table) for table in tables]
+    held = with_held(image.layer for image in found)
+    return tuple(replace(image, layer=layer) for image, layer in zip(found, held, strict=True))
+
+
+def _layer_from(table: Table) -> LayerImage:
     name, shape, opens, closes = table["name"], tuple(table["shape"]), table["opens"], table["closes"]
     loc = Loc(origin=table["origin"])
     op: Fire | Decode
@@ -305,6 +315,7 @@ def _core_from(table: Table) -> CoreImage:
             SliceImage(
                 Slice(s["layer"], _box(s["box"])),
                 tuple(Section(x["name"], x["link"], x["offset"], x["bytes"]) for x in s["sections"]),
+                tuple(Delay(d["link"], d["axons"], d["bits"]) for d in s["delays"]),
             )
             for s in table["slices"]
         ),

@@ -25,11 +25,11 @@ from ttfsc.backends.noc.image import (
     SliceImage,
     Stored,
     aligned,
+    delays,
     sections,
 )  # fmt: skip
 from ttfsc.backends.noc.pack import bytes_for, code_of, integers, pack
 from ttfsc.backends.noc.schema import schema_bytes
-from ttfsc.backends.noc.structure import held_ticks
 from ttfsc.hardware import Chip
 from ttfsc.ir import (
     Array,
@@ -43,6 +43,7 @@ from ttfsc.ir import (
     Fire,
     Flatten,
     Grid,
+    Held,
     Identity,
     Layer,
     Link,
@@ -113,7 +114,7 @@ class _Packer:
             for section in laid:
                 self.pad()
                 self.put(self.content(layer, section, piece.box), section.size)
-            slices.append(SliceImage(piece, laid))
+            slices.append(SliceImage(piece, laid, delays(layer.layer, piece.box)))
         size = self.at - start
         self.pad()
         return CoreImage(core.id, core.place, start, size, tuple(slices), routes)
@@ -177,15 +178,16 @@ def _layer(net: Net, layer: Layer) -> LayerImage:
         per: Per = "layer" if lead == 1 else "channel" if lead == layer.grid[0] else "neuron"
         thresholds = Stored(per, bytes_for(table))
     assert isinstance(op.type, Spikes | Scores)
-    links = tuple(_link(net, link, layer.grid, op.type.opens) for link in layer.links)
+    held = dict(layer.held)
+    links = tuple(_link(net, link, layer.grid, held.get(i)) for i, link in enumerate(layer.links))
     return LayerImage(layer, op.type.shape, op.type.opens, op.type.closes, op.loc.origin, thresholds, links)
 
 
-def _link(net: Net, link: Link, grid: Grid, opens: int) -> LinkImage:
+def _link(net: Net, link: Link, grid: Grid, held: Held | None) -> LinkImage:
     synapse = link.synapse
     bits, sign = code_of(net.arrays[synapse.w], synapse.bits)
     bias, drift = _constant(net, synapse.bias, grid), _constant(net, synapse.drift, grid)
-    return LinkImage(link, bits, sign, bias, drift, held_ticks(synapse.kernel, net.type_of(link.source), opens))
+    return LinkImage(link, bits, sign, bias, drift, 0 if held is None else held.ticks)
 
 
 def _encoder(net: Net, op: Encode) -> EncoderImage:

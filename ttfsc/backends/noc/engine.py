@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from ttfsc.backends.noc.cells import Ints, Memory, SliceCell, pooled
+from ttfsc.backends.noc.blas import one_thread
+from ttfsc.backends.noc.cells import Memory, SliceCell, pooled
 from ttfsc.backends.noc.image import EncoderImage, Image
 from ttfsc.ir import (
     Analog,
@@ -69,7 +70,8 @@ class Mesh:
         """
         check_input(self.image, x)
         batch = batch or self.batch
-        parts = [self.step(x[i : i + batch], keep) for i in range(0, len(x), batch)]
+        with one_thread():
+            parts = [self.step(x[i : i + batch], keep) for i in range(0, len(x), batch)]
         return Result(
             np.concatenate([p.labels for p in parts]),
             np.concatenate([p.scores for p in parts]),
@@ -95,9 +97,9 @@ class Mesh:
                 if isinstance(op, Fire):
                     fired[at] = own = cell.fire(v, op.force_last)
                     if readout.source == name and readout.rule == "first_spike":
-                        answer[at] = _at_spike(v, own, layer.ticks)
+                        answer[at] = v.before(own, layer.ticks)
                 else:
-                    answer[at] = v[layer.ticks]
+                    answer[at] = v.at(layer.ticks)
             if isinstance(op, Decode):
                 scores = answer.reshape(len(x), -1)
                 labels = scores.argmax(1)
@@ -136,11 +138,6 @@ class Mesh:
         tick = (2 * (source.high - pixels) * t.ticks + span) // (2 * span)
         values = (t.ticks - tick).astype(np.uint8 if t.ticks < 256 else np.int32)
         return values.reshape(len(x), *grid_of(t.shape))
-
-
-def _at_spike(v: Ints, x: Array, ticks: int) -> Ints:
-    """V at each neuron's own spike, or at the window's end where it was silent."""
-    return np.take_along_axis(v, (ticks - x.astype(np.int64))[None], axis=0)[0]
 
 
 def check_input(image: Image, x: Array) -> None:

@@ -17,6 +17,7 @@ time differs from ours. Energies: hop e_hop and synapse e_sop, so its total is o
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
 from math import prod
@@ -49,7 +50,7 @@ def sanafe_files(simulator: Simulator, x: Array) -> dict[str, bytes]:
     values = simulator.values(x, mesh.run(x))
     cells = [(name, core, cell) for name, found in mesh.cells.items() for core, cell in found]
     groups = {id(cell): _name(f"{name}.core{core}.{i}") for i, (name, core, cell) in enumerate(cells)}
-    tiles = {core.id: core.place[0] * image.mapped.mesh[1] + core.place[1] for core in image.cores}
+    tiles = _addresses(image)
     out, edges, maps, schedule = StringIO(), StringIO(), StringIO(), dict[int, dict[str, Table]]()
     out.write(f"network:\n  name: {_name(image.name)}\n  groups:\n")
     for _, core, cell in cells:
@@ -58,7 +59,7 @@ def sanafe_files(simulator: Simulator, x: Array) -> dict[str, bytes]:
             f"    - name: {group}\n      attributes: [soma: {{threshold: {NEVER}, {_SOMA}}}, log_spikes: true]\n"
             f"      neurons:\n        - 0..{prod(b - a for a, b in cell.box) - 1}: []\n"
         )
-        maps.write(f"  - {group}: [core: {tiles[core]}.0, soma: neurons]\n")
+        maps.write(f"  - {group}: [core: {tiles[core]}, soma: neurons]\n")
         for tick, change in _changes(cell, values, mesh.analog):
             schedule.setdefault(tick, {})[group] = change
         for link in cell.links:
@@ -112,7 +113,9 @@ def _changes(cell: SliceCell, values: dict[str, Array], analog: frozenset[str]) 
     layer, sides = cell.layer, tuple(b - a for a, b in cell.box)
     constant, drift = np.zeros(sides), np.zeros(sides)
     for link in cell.links:
-        constant = constant + link.bias + (link.sums(values[link.link.source])[0] if link.link.source in analog else 0)
+        constant = (
+            constant + link.bias + (link.sums(values[link.link.source])[0, 0] if link.link.source in analog else 0)
+        )
         drift = drift + link.drift
     holds = all(link.link.synapse.kernel == "hold" for link in cell.links if link.link.source not in analog)
     for n in range(layer.ticks):
@@ -206,13 +209,12 @@ def sanafe_replay(simulator: Simulator, x: Array) -> dict[str, bytes]:
     image = simulator.image
     fabric = Fabric(image, "unicast")
     packets = fabric.packets(simulator.values(x, simulator.mesh.run(x)))
-    height = image.mapped.mesh[1]
-    tiles = {core.id: core.place[0] * height + core.place[1] for core in image.cores}
+    tiles = _addresses(image)
     out = StringIO()
     out.write(f"network:\n  name: {_name(image.name)}\n  groups:\n")
-    sinks = {router for tree in fabric.trees for router in tree.to}
-    for router in sorted(sinks):
-        out.write(f"    - name: sink{router}\n      attributes: [soma: {{threshold: {NEVER}, leak_decay: 1}}]\n"
+    sinks = sorted({core for tree in fabric.trees for core in tree.cores})
+    for core in sinks:
+        out.write(f"    - name: sink{core}\n      attributes: [soma: {{threshold: {NEVER}, leak_decay: 1}}]\n"
                   "      neurons:\n        - 0..0: []\n")  # fmt: skip
     edges, maps = StringIO(), StringIO()
     spikes = _spikes_of(fabric, packets.tick, packets.tree)
@@ -224,13 +226,21 @@ def sanafe_replay(simulator: Simulator, x: Array) -> dict[str, bytes]:
                   "      neurons:\n")  # fmt: skip
         for i, (tick, to) in enumerate(mine):
             out.write(f"        - {i}: [soma: {{threshold: {tick}.5}}]\n")
-            edges.writelines(f"    - core{core.id}.{i} -> sink{router}.0: [weight: 0.0]\n" for router in to)
-        maps.write(f"  - core{core.id}: [core: {tiles[core.id]}.0, soma: neurons]\n")
-    for router in sorted(sinks):
-        y, x_ = divmod(router, image.mapped.mesh[0])
-        maps.write(f"  - sink{router}: [core: {x_ * height + y}.0, soma: sinks]\n")
+            edges.writelines(f"    - core{core.id}.{i} -> sink{sink}.0: [weight: 0.0]\n" for sink in to)
+        maps.write(f"  - core{core.id}: [core: {tiles[core.id]}, soma: neurons]\n")
+    maps.writelines(f"  - sink{core}: [core: {tiles[core]}, soma: sinks]\n" for core in sinks)
     text = out.getvalue() + "  edges:\n" + edges.getvalue() + "mappings:\n" + maps.getvalue()
     return {"arch.yaml": architecture(image).encode(), "net.yaml": text.encode()}
+
+
+def _addresses(image: Image) -> dict[int, str]:
+    """By core: its tile, numbered x * height + y, and its number there."""
+    found, here = dict[int, str](), Counter[int]()
+    for core in image.cores:
+        tile = core.place[0] * image.mapped.mesh[1] + core.place[1]
+        found[core.id] = f"{tile}.{here[tile]}"
+        here[tile] += 1
+    return found
 
 
 def _spikes_of(fabric: Fabric, tick: Ints, tree: Ints) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
@@ -240,14 +250,14 @@ def _spikes_of(fabric: Fabric, tick: Ints, tree: Ints) -> dict[int, list[tuple[i
     at = 0
     while at < len(tree):
         number = int(tree[at])
-        to = tuple(fabric.trees[number + i].to[0] for i in range(first[number]))
+        to = tuple(fabric.trees[number + i].cores[0] for i in range(first[number]))
         found.setdefault(fabric.trees[number].core, []).append((int(tick[at]), to))
         at += first[number]
     return found
 
 
 def architecture(image: Image) -> str:
-    """The mesh: one tile of one core for every router; energies in joules, 0 for what the chip gives no figure of."""
+    """The mesh: a tile with its cores for every router; energies in joules, 0 for what the chip gives no figure of."""
     width, height = image.mapped.mesh
     hop, sop = (0.0 if f is None else f.value * 1e-12 for f in (image.figures.get("e_hop"), image.figures.get("e_sop")))
     hops = "".join(
@@ -264,7 +274,8 @@ def architecture(image: Image) -> str:
     return (
         f"architecture:\n  name: {_name(image.chip)}\n  attributes: {{link_buffer_size: 4, width: {width}, "
         f"height: {height}}}\n  tile:\n    - name: tile[0..{width * height - 1}]\n      attributes:\n{hops}"
-        "      core:\n        - name: core[0..0]\n          attributes: {buffer_position: soma, "
+        f"      core:\n        - name: core[0..{image.mapped.cores_per_router - 1}]\n"
+        "          attributes: {buffer_position: soma, "
         f"max_neurons_supported: {2 * COMPARTMENTS}}}\n"
         "          axon_in:\n            - name: in\n              attributes: {energy_message_in: 0.0, "
         "latency_message_in: 0.0}\n          synapse:\n            - name: synapses\n"

@@ -10,7 +10,21 @@ from math import prod
 from typing import Literal
 
 from ttfsc.hardware import Figure
-from ttfsc.ir import Box, Encode, Input, Layer, Link, Mapped, MaxPool, Place, Pool, Shape, Slice, weights_held
+from ttfsc.ir import (
+    Box,
+    Encode,
+    Input,
+    Layer,
+    Link,
+    Mapped,
+    MaxPool,
+    Place,
+    Pool,
+    Shape,
+    Slice,
+    axons_of,
+    weights_held,
+)
 from ttfsc.ir.ops import Rule
 
 VERSION = 1
@@ -45,7 +59,7 @@ class LinkImage:
     sign: bool  # 1 bit: 1 is +1 and 0 is -1; otherwise two's complement
     bias: Stored | None
     drift: Stored | None
-    held: int  # ticks that a core keeps its spikes, from the end of their window until its own opens: skip connections
+    held: int  # ticks that cores keep its spikes, from the end of their window until their own opens: skip connections
 
 
 @dataclass(frozen=True)
@@ -99,11 +113,21 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Delay:
+    """Room on a core where the spikes of a link (by number) wait: of so many neurons, so many bits in all."""
+
+    link: int
+    axons: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class SliceImage:
-    """Some neurons of one layer on a core, and where their numbers lie."""
+    """Some neurons of one layer on a core, where their numbers lie, and the room where spikes wait for them."""
 
     slice: Slice
     sections: tuple[Section, ...]
+    delays: tuple[Delay, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +178,12 @@ def sections(layer: LayerImage, box: Box, offset: int) -> Iterator[Section]:
     if layer.thresholds is not None:
         size = prod(layer.thresholds.shape(box)) * layer.ticks * layer.thresholds.bytes
         yield Section("thresholds", -1, offset, size)
+
+
+def delays(layer: Layer, box: Box) -> tuple[Delay, ...]:
+    """The delays of one slice."""
+    rooms = ((i, axons_of(layer.links[i], box), wait.bits) for i, wait in layer.held)
+    return tuple(Delay(i, axons, axons * bits) for i, axons, bits in rooms)
 
 
 def aligned(offset: int) -> int:

@@ -10,6 +10,7 @@ from ttfsc.backends.noc.check import image_faults
 from ttfsc.backends.noc.document import core_hash, head_hash, image_from, tree_of
 from ttfsc.backends.noc.image import BINARY, MAPPING, Image
 from ttfsc.backends.noc.schema import form_faults
+from ttfsc.hardware import UNITS
 from ttfsc.ir import Fault, Loc, TtfsError, codes
 
 MAX_JSON = 512 << 20
@@ -52,7 +53,7 @@ def load(files: Mapping[str, bytes]) -> Image:
     if faults:
         raise TtfsError(faults)
     table = cast(Table, document)
-    faults = [*_hash_faults(table, files[BINARY], loc), *_tree_faults(table, loc)]
+    faults = [*_hash_faults(table, files[BINARY], loc), *_head_faults(table, loc), *_tree_faults(table, loc)]
     image = image_from(table, files[BINARY])
     faults += image_faults(image, loc)
     if faults:
@@ -87,14 +88,16 @@ def _hash_faults(document: Table, binary: bytes, loc: Loc) -> Iterator[Fault]:
     changed = "was changed after it was written"
     if head_hash(document) != document["sha256"]["head"]:
         yield Fault(codes.DAMAGED, loc, "head (everything but the cores)", changed)
-    view, known, named = memoryview(binary), Loc(f"noc/{BINARY}"), 0
+    intact = sha256(binary).hexdigest() == document["sha256"]["cores.bin"]
+    view, known, named = memoryview(binary), loc if intact else Loc(f"noc/{BINARY}"), 0
     cores: list[Table] = document["cores"]
     for core in cores:
         end = core["offset"] + core["bytes"]
         if end > len(binary):
             fact = f"its block ends at byte {end}, the file has {len(binary)}: truncated"
         elif core_hash(core, view[core["offset"] : end]) != core["sha256"]:
-            fact = f"its record or its weights, biases or thresholds (bytes {core['offset']}..{end}): {changed}"
+            what = "" if intact else f" or its weights, biases or thresholds (bytes {core['offset']}..{end})"
+            fact = f"its record{what} {changed}"
         else:
             continue
         named += 1
@@ -102,8 +105,31 @@ def _hash_faults(document: Table, binary: bytes, loc: Loc) -> Iterator[Fault]:
             yield Fault(codes.DAMAGED, known, f"core {core['id']}", fact)
     if named > _MOST:
         yield Fault(codes.DAMAGED, known, "", f"{named - _MOST} more cores are damaged")
-    if sha256(binary).hexdigest() != document["sha256"]["cores.bin"]:
+    if not intact:
         yield Fault(codes.DAMAGED, known, "", changed)
+
+
+def _head_faults(document: Table, loc: Loc) -> Iterator[Fault]:
+    """What the image does not keep: that figures are those of a chip, and that an input's range and window agree."""
+    figures: dict[str, Table | None] = document["chip"]["figures"]
+    for key in sorted(figures.keys() | UNITS.keys()):
+        figure = figures.get(key)
+        if key not in UNITS or key not in figures:
+            fact = f"is {'no figure of a chip' if key in figures else 'missing; write null where it is not known'}"
+            yield Fault(codes.MAPPING, loc, f"chip.figures.{key}", fact)
+        elif figure is not None and figure["unit"] != UNITS[key]:
+            yield Fault(codes.MAPPING, loc, f"chip.figures.{key}", f"is in {figure['unit']!r}, must be {UNITS[key]!r}")
+    given: Table = document["input"]
+    opens, closes = given["opens"], given["closes"]
+    if given["type"] == "analog" and (opens, closes) != (None, None):
+        yield Fault(
+            codes.MAPPING, loc, f"input %{given['name']}", "is analog and has no window: opens and closes are null"
+        )
+    elif given["type"] == "spikes" and (
+        opens is None or closes is None or (given["low"], given["high"]) != (0, closes - opens)
+    ):
+        fact = f"has values {given['low']}..{given['high']}, spikes of the window {opens}..{closes} have others"
+        yield Fault(codes.MAPPING, loc, f"input %{given['name']}", fact)
 
 
 def _tree_faults(document: Table, loc: Loc) -> Iterator[Fault]:

@@ -23,12 +23,13 @@ OPPOSITE = (WEST, EAST, NORTH, SOUTH)
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """One packet's way. Routers are numbered y * width + x."""
+    """One packet's way. Routers are numbered y * width + x; several cores may share one."""
 
     core: int
     layer: str
     source: int
-    to: tuple[int, ...]  # routers of the destinations, ascending, each once
+    cores: tuple[int, ...]  # destinations
+    to: tuple[int, ...]  # their routers, ascending, each once
     forks: dict[int, int]  # router -> outputs to copy to, bit i for direction i, bit 4 for the core there
 
 
@@ -83,15 +84,15 @@ class Fabric:
                 self.labels[route.source.layer][at] = len(first)
                 if route.pool != EVERY:
                     self.pools[route.source.layer].append((route.source.box, route.pool))
-                to = [places[core] for core in route.to]
-                groups = [to] if multicast else [[target] for target in to]
+                groups = [route.to] if multicast else [(target,) for target in route.to]
                 first.append(len(self.trees))
                 many.append(len(groups))
-                for targets in groups:
+                for cores in groups:
+                    targets = [places[target] for target in cores]
                     forks = forks_of(core.place, targets, self.width, order)
                     ends = tuple(sorted({y * self.width + x for x, y in targets}))
                     source = core.place[1] * self.width + core.place[0]
-                    self.trees.append(Tree(core.id, route.source.layer, source, ends, forks))
+                    self.trees.append(Tree(core.id, route.source.layer, source, cores, ends, forks))
         self.first, self.many = np.array(first, np.int64), np.array(many, np.int64)
         rows = [
             (number, router * 4 + direction)
@@ -105,16 +106,21 @@ class Fabric:
         self.hops = np.zeros((len(self.trees), 4), np.int64)  # by direction
         np.add.at(self.hops, (self.link_tree, self.link % 4), 1)
 
+    def sent(self, layer: str, values: Array) -> Array:
+        """Of a layer's spikes [N, C, H, W] those that its cores send: of pooled groups the earliest only."""
+        if not self.pools[layer]:
+            return values
+        sent = values.copy()
+        for box, pool in self.pools[layer]:
+            at = (slice(None), *(slice(a, b) for a, b in box))
+            sent[at] = first_of_groups(sent[at], box, pool)
+        return sent
+
     def packets(self, values: Mapping[str, Array]) -> Packets:
         """What the cores send for these spikes: values x [N, C, H, W] by layer, 0 = never."""
         parts = list[tuple[Ints, Ints, Ints]]()
         for name, layer in self.layers.items():
-            sent, labels = values[name], self.labels[name].reshape(-1)
-            if self.pools[name]:
-                sent = sent.copy()
-                for box, pool in self.pools[name]:
-                    at = (slice(None), *(slice(a, b) for a, b in box))
-                    sent[at] = first_of_groups(sent[at], box, pool)
+            sent, labels = self.sent(name, values[name]), self.labels[name].reshape(-1)
             flat = sent.reshape(len(sent), -1)
             frame, neuron = np.nonzero(flat)
             route = labels[neuron].astype(np.int64)

@@ -16,7 +16,7 @@ from ttfsc.backends.noc.cycle import PORTS, Drained, Router, Ways, drain
 from ttfsc.backends.noc.engine import Mesh
 from ttfsc.backends.noc.image import Image, LayerImage
 from ttfsc.backends.noc.packets import Fabric, Ints, Packets
-from ttfsc.ir import Array, Fault, Loc, Result, TtfsError, codes, grid_of
+from ttfsc.ir import Array, Fault, Loc, Result, TtfsError, codes, grid_of, waits
 
 Fidelity = Literal["counts", "cycle"]
 _PLACES = 1 << 23  # places in buffers that the cycle model holds at a time; sets how many meshes it advances together
@@ -28,17 +28,25 @@ class LayerCounts:
 
     hops [4]: links that its packets crossed, by direction (`packets.DIRECTIONS`). sops: synaptic additions into this
     layer. macs: multiply-accumulates of analog input that is not 0. updates: neurons times ticks of their window.
+    held: spikes of skip connections that the layer's cores kept until its window, once for every core that kept one.
     """
 
     name: str
     neurons: int
     ticks: int
+    fires: bool
     spikes: int = 0
     packets: int = 0
     hops: Ints = field(default_factory=lambda: np.zeros(4, np.int64))
     sops: int = 0
     macs: int = 0
     updates: int = 0
+    held: int = 0
+
+    @property
+    def accesses(self) -> int:
+        """Of memory: a weight for every addition, and every held spike written and read."""
+        return self.sops + 2 * self.held
 
 
 @dataclass
@@ -92,6 +100,7 @@ class Simulator:
         self.image, self.mesh, self.fabric = image, Mesh(image), Fabric(image)
         self.router, self.ways = Router.of(image.figures), Ways(self.fabric.trees, image.mapped.mesh)
         self.senders = np.array([tree.core for tree in self.fabric.trees], np.int64)
+        self.waits = waits((layer.layer for layer in image.layers), image.mapped.cores)
         self.ends = max([image.readout.closes, *(layer.closes for layer in image.layers)])
 
     def run(
@@ -102,11 +111,13 @@ class Simulator:
         keep: return the spikes of every layer as well. done: called with the number of inputs after every batch.
         Raises TtfsError for inputs that do not fit.
         """
-        layers = {i.layer.name: LayerCounts(i.layer.name, i.layer.size, i.ticks) for i in self.image.layers}
+        layers = {
+            i.layer.name: LayerCounts(i.layer.name, i.layer.size, i.ticks, i.layer.fires) for i in self.image.layers
+        }
         found = Simulation(
             self.image, layers, self.fabric.loads(np.zeros(len(self.fabric.trees), np.int64)),
             {core.id: 0 for core in self.image.cores}, np.zeros(1, np.int64),
-            {kind: [] for kind in ("spikes", "packets", "hops", "sops")},
+            {kind: [] for kind in ("spikes", "packets", "hops", "sops", "held")},
             Result(np.zeros(0, np.int64), np.zeros((0, 0), np.int64), {}), 0,
             Timing(self.router) if fidelity == "cycle" else None,
         )  # fmt: skip
@@ -147,6 +158,10 @@ class Simulator:
                 fired = np.count_nonzero(values[layer.layer.name].reshape(len(x), -1), axis=1)
                 counts.spikes += int(fired.sum())
                 frames["spikes"] += fired
+            for source, keepers in self.waits.get(layer.layer.name, ()):
+                kept = (fabric.sent(source, values[source]) > 0).reshape(len(x), -1) @ keepers.reshape(-1)
+                counts.held += int(kept.sum())
+                frames["held"] += kept
             for analog, operations in self.operations(layer, values):
                 if analog:
                     counts.macs += int(operations.sum())

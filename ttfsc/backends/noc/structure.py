@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from ttfsc.backends.noc.image import Image, LayerImage, LinkImage
-from ttfsc.ir import Analog, Conv2d, Grid, MaxPool, Shape, ShapeError, Spikes, Type, grid_of
+from ttfsc.ir import Analog, Conv2d, Grid, MaxPool, Shape, ShapeError, Spikes, grid_of
 from ttfsc.ir.geometry import pool_out
 
 MAX_NEURONS = 1 << 26  # per layer
@@ -96,7 +96,9 @@ def _layer_facts(layer: LayerImage, signals: Signals) -> Iterator[str]:
         if source is None:
             yield f"link {i} reads %{stored.link.source}, which gives no spikes before this layer"
             continue
-        yield from (f"link {i}: {fact}" for fact in _link_facts(layer, stored, *source))
+        held = next((wait.ticks for j, wait in layer.layer.held if i == j), 0)
+        facts = _link_facts(layer, stored, held, *source)
+        yield from (f"link {i}: {fact}" for fact in facts)
         if isinstance(source[1], Spikes):
             ends.append(source[1].closes)
             if True in streaming and (source[1].opens, source[1].closes) != (layer.opens, layer.closes):
@@ -105,15 +107,7 @@ def _layer_facts(layer: LayerImage, signals: Signals) -> Iterator[str]:
         yield f"opens at {layer.opens}, but its inputs close at {max(ends[1:])}"
 
 
-def held_ticks(kernel: str, source: Type, opens: int) -> int:
-    """Ticks between the end of a source's window and the opening of the layer that adds its spikes.
-
-    0 for neighbours, pixels and streaming layers; more for a skip connection, whose spikes the core keeps until then.
-    """
-    return opens - source.closes if isinstance(source, Spikes) and kernel in ("hold", "ramp") else 0
-
-
-def _link_facts(layer: LayerImage, stored: LinkImage, grid: Grid, t: Analog | Spikes) -> Iterator[str]:
+def _link_facts(layer: LayerImage, stored: LinkImage, held: int, grid: Grid, t: Analog | Spikes) -> Iterator[str]:
     link, synapse = stored.link, stored.link.synapse
     if link.source_grid != grid:
         yield f"source_grid is {list(link.source_grid)}, %{link.source} has {list(grid)}"
@@ -133,7 +127,6 @@ def _link_facts(layer: LayerImage, stored: LinkImage, grid: Grid, t: Analog | Sp
     if any(s is not None and s.per == "layer" for s in (stored.bias, stored.drift)):
         yield "bias and drift are per channel or per neuron"
     streaming = synapse.kernel in ("step", "leak")
-    held = held_ticks(synapse.kernel, t, layer.opens)
     if stored.held != held:
         yield f"holds its spikes for {stored.held} ticks, but its window opens {held} ticks after theirs has closed"
     if isinstance(t, Analog) and synapse.kernel == "ramp":

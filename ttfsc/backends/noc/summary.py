@@ -14,7 +14,7 @@ SUMMARY_VERSION = 1
 Table = dict[str, Any]
 KINDS = {  # energy kind: the chip's figure, and which count of a layer it is charged for
     "spikes": ("e_sop", "spikes"), "hops": ("e_hop", "hops"), "sops": ("e_sop", "sops"),
-    "updates": ("e_update", "updates"), "memory": ("e_memory", "sops"),
+    "held": ("e_sop", "held"), "updates": ("e_update", "updates"), "memory": ("e_memory", "accesses"),
 }  # fmt: skip
 DEFINITIONS = {
     "spike": "a neuron fired; at most once per frame",
@@ -23,9 +23,11 @@ DEFINITIONS = {
     "sop": "one synaptic addition: a spike's fan-out within real borders, behind max pools",
     "mac": "one multiply-accumulate of an analog input that is not 0",
     "energy": "modelled from counts, never measured; uJ per frame; null = not modelled, the chip gives no figure",
-    "energy b": "e_sop * spikes + e_hop * hops + static: Eq. 12 of Wei et al., ICCV 2023 (DTA-TTFS), real delivery",
-    "energy c": "e_sop * SOPs + e_hop * hops + static: e_sop charged per synaptic addition, as its name says",
-    "energy memory": "e_memory * SOPs: one access to synapse memory per addition",
+    "held": "a spike of a skip connection that a core kept until the window of the layer that adds it; once per core",
+    "energy b": "e_sop * (spikes + held) + e_hop * hops + static: Eq. 12 of Wei et al., ICCV 2023 (DTA-TTFS), with "
+    "real delivery; a held spike is charged like a relay on the spot: once more, without hops",
+    "energy c": "e_sop * (SOPs + held) + e_hop * hops + static: e_sop charged per synaptic addition, as its name says",
+    "energy memory": "e_memory * (SOPs + 2 * held): a weight read per addition, a held spike written and read",
     "serial": "router cycles of a frame alone: per tick until its last packet has arrived, at least 1; "
     "neuron updates take no time",
     "interval": "router cycles between frames when all layers work at once, each on its own frame, and share the mesh",
@@ -51,6 +53,7 @@ def summary(found: Simulation, labels: Ints | None = None) -> Table:
         "per_frame": {kind: _spread(counts) for kind, counts in found.frames.items()}
         | {"input_spikes": found.input_spikes / n, "macs": sum(x.macs for x in found.layers.values()) / n},
         "hops_by_direction": _directions(sum((x.hops for x in found.layers.values()), np.zeros(4, np.int64)), n),
+        "held_links": sum(len(layer.layer.held) for layer in image.layers),
         "layers": layers,
         "energy": _energy(found),
         "links": _links(found),
@@ -59,7 +62,7 @@ def summary(found: Simulation, labels: Ints | None = None) -> Table:
             {
                 "id": core.id, "x": core.place[0], "y": core.place[1],
                 "neurons": sum(s.slice.size for s in core.slices), "weight_bytes": synapse_bytes(core),
-                "bytes": core.size, "packets": found.sent[core.id] / n,
+                "delay_bits": delay_bits(core), "bytes": core.size, "packets": found.sent[core.id] / n,
             }
             for core in image.cores
         ],
@@ -75,6 +78,11 @@ def synapse_bytes(core: CoreImage) -> int:
     return sum(s.size for piece in core.slices for s in piece.sections if s.name == "weights")
 
 
+def delay_bits(core: CoreImage) -> int:
+    """Room for the spikes of skip connections that wait."""
+    return sum(delay.bits for piece in core.slices for delay in piece.delays)
+
+
 def _spread(counts: list[int]) -> Table:
     return {"mean": sum(counts) / len(counts), "min": min(counts), "max": max(counts)}
 
@@ -86,10 +94,10 @@ def _directions(hops: Ints, inputs: int) -> Table:
 def _layer(layer: LayerCounts, found: Simulation) -> Table:
     n = found.inputs
     return {
-        "name": layer.name, "neurons": layer.neurons, "ticks": layer.ticks, "spikes": layer.spikes / n,
-        "packets": layer.packets / n, "hops": int(layer.hops.sum()) / n,
+        "name": layer.name, "neurons": layer.neurons, "fires": layer.fires, "ticks": layer.ticks,
+        "spikes": layer.spikes / n, "packets": layer.packets / n, "hops": int(layer.hops.sum()) / n,
         "hops_by_direction": _directions(layer.hops, n),
-        "sops": layer.sops / n, "macs": layer.macs / n, "updates": layer.updates / n,
+        "sops": layer.sops / n, "macs": layer.macs / n, "updates": layer.updates / n, "held": layer.held / n,
         "energy": {kind: layer_energy(found, layer, kind) for kind in KINDS},
     }  # fmt: skip
 
@@ -112,7 +120,7 @@ def _energy(found: Simulation) -> Table:
     keys = dict.fromkeys([key for key, _ in KINDS.values()])
     missing = [key for key in keys if found.image.figures.get(key) is None]
     missing += [] if kinds["static"] is not None else ["e_static, or p_static with tick"]
-    lines = {"b": ("spikes", "hops", "static"), "c": ("sops", "hops", "static")}
+    lines = {"b": ("spikes", "held", "hops", "static"), "c": ("sops", "held", "hops", "static")}
     sums = {
         line: sum(kinds[k] for k in parts) if all(kinds[k] is not None for k in parts) else None
         for line, parts in lines.items()
@@ -181,11 +189,16 @@ def lines(table: Table) -> list[str]:
         f"packets {per['packets']['mean']:,.1f}",
         f"hops {per['hops']['mean']:,.1f} per frame: {ways}",
     ]
+    if table["held_links"]:
+        kept = f"{per['held']['mean']:,.1f} spikes per frame are held for a later window"
+        room = sum(core["delay_bits"] for core in table["cores"])
+        found.append(f"skip connections: {table['held_links']}; {kept}, in {room:,} bits on all cores together")
     if links["busiest"] is not None:
         b = links["busiest"]
         place, mean = f"{b['direction']} of {b['x']},{b['y']}", f"mean of {links['used']} used {links['mean']:,.1f}"
         found.append(f"busiest link {b['packets']:,.1f} packets per frame ({place}), {mean}")
-    known = [f"{kind} {uj:,.4g}" for kind, uj in energy["kinds"].items() if uj is not None]
+    shown = {kind: uj for kind, uj in energy["kinds"].items() if kind != "held" or table["held_links"]}
+    known = [f"{kind} {uj:,.4g}" for kind, uj in shown.items() if uj is not None]
     found += [f"energy by kind, uJ per frame, modelled, not measured: {', '.join(known)}"] if known else []
     for key in ("b", "c"):
         value = energy[key]

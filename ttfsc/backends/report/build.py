@@ -7,7 +7,7 @@ import numpy as np
 
 from ttfsc.backends.report import energy, model
 from ttfsc.backends.report.lines import energy_lines, figure
-from ttfsc.backends.report.mapped import flows_of, hops_of, layer_mapping, mapping_of, sum_of
+from ttfsc.backends.report.mapped import flows_of, held_of, hops_of, layer_mapping, mapping_of, sum_of
 from ttfsc.backends.report.measure import LayerCounts, Measurement
 from ttfsc.backends.report.structure import Synapses, synapses_of
 from ttfsc.hardware import Chip
@@ -57,6 +57,8 @@ def build(
     delivery = None if net.mapped is None else net.mapped.delivery
     latency = _latency(net, layers, measured)
     activity = None if measured is None else _totals(layers, measured)
+    held = None if measured is None or net.mapped is None else held_of(layers, net.mapped, measured)
+    waiting = sum(held.values()) if held else None
     return model.Report(
         schema_version=model.SCHEMA_VERSION,
         provenance=provenance,
@@ -67,7 +69,9 @@ def build(
                 synapses[layer.name],
                 bounds[_potential(layer)],
                 counts=None if measured is None else _activity(layer, measured.layers[layer.name], measured.inputs),
-                mapping=None if net.mapped is None else layer_mapping(net.mapped, layer, chip),
+                mapping=None
+                if net.mapped is None
+                else layer_mapping(net.mapped, layer, chip, None if held is None else held.get(layer.name, 0.0)),
                 flow=None if flows is None else flows[layer.name],
                 delivery=delivery,
                 chip=chip,
@@ -77,10 +81,10 @@ def build(
         activity=activity,
         traffic=whole,
         latency=latency,
-        energy=energy_lines(chip, activity, whole, steps=latency.serial, delivery=delivery),
+        energy=energy_lines(chip, activity, whole, steps=latency.serial, delivery=delivery, held=waiting),
         mapping=None
         if net.mapped is None
-        else mapping_of(net, net.mapped, chip, measured, maps or {}, activity and activity.spikes, whole),
+        else mapping_of(net, net.mapped, chip, measured, maps or {}, activity and activity.spikes, whole, waiting),
         chip=_chip(chip),
         verification=verification,
         definitions=model.DEFINITIONS,
@@ -125,6 +129,8 @@ def _layer(
     window = layer.op.type
     assert isinstance(window, Spikes | Scores)
     e_sop, e_hop = figure(chip.e_sop), figure(chip.e_hop)
+    sops, held = counts and counts.sops, mapping and mapping.held
+    accesses = None if sops is None or held is None else sops + 2 * held
     return model.Layer(
         name=layer.name,
         source=_source(layer),
@@ -148,7 +154,10 @@ def _layer(
         energy=model.LayerEnergy(
             spikes_uj=energy.events("spikes", counts and counts.spikes, e_sop).uj,
             hops_uj=energy.events("hops", hops_of(flow, delivery), e_hop).uj,
-            sops_uj=energy.events("SOPs", counts and counts.sops, e_sop).uj,
+            sops_uj=energy.events("SOPs", sops, e_sop).uj,
+            held_uj=energy.events("held", held, e_sop).uj,
+            updates_uj=energy.events("updates", layer.size * window.ticks, figure(chip.e_update)).uj,
+            memory_uj=energy.events("accesses", accesses, figure(chip.e_memory)).uj,
         ),
     )
 

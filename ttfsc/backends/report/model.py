@@ -96,15 +96,20 @@ class LayerMapping:
 
     cores: int
     core_use: Annotated[float, "the layer's neurons over what these cores could hold"]
+    delay_bits: Annotated[int, "room on its cores for spikes of skip connections that wait for its window"]
+    held: Annotated[float | None, "such spikes per frame, once for every core that keeps one"]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerEnergy:
-    """uJ per frame, modelled: its spikes (e_sop each), the hops they cause, the SOPs that arrive in it."""
+    """uJ per frame, modelled: its spikes (e_sop each), the hops they cause, and what it costs to add what arrives."""
 
     spikes_uj: float | None
     hops_uj: Annotated[float | None, "with the delivery of the map"]
     sops_uj: float | None
+    held_uj: Annotated[float | None, "spikes held for its window, e_sop each"]
+    updates_uj: Annotated[float | None, "neurons times ticks of its window, e_update each"]
+    memory_uj: Annotated[float | None, "SOPs and twice the held spikes, e_memory each"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,19 @@ class Core:
     y: int
     neurons: int
     layers: tuple[str, ...]
+    weight_bits: int
+    delay_bits: Annotated[int, "room for spikes of skip connections that wait"]
     packets: Annotated[float | None, "sent per frame, with the delivery of the map"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLoad:
+    """Packets per frame over one link, from router x, y."""
+
+    x: int
+    y: int
+    way: Literal["east", "west", "south", "north"]
+    packets: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +200,7 @@ class Links:
     busiest: float
     mean: Annotated[float, "over the links that carry anything"]
     used: int
+    loads: Annotated[tuple[LinkLoad, ...], "of the links that carry anything"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +216,12 @@ class Mapping:
     cores_available: int
     neurons_per_core_limit: int
     neurons_per_core: Spread
+    synapse_bits_per_core_limit: Annotated[int | None, "None: the chip's description gives none"]
+    delay_bits: Annotated[int, "room on all cores for spikes of skip connections that wait"]
+    held: Annotated[
+        float | None, "such spikes per frame, once for every core; None: no skip connection, or not measured"
+    ]
+    hops_per_packet: Annotated[tuple[float, ...] | None, "packets per frame that cross 0, 1, 2... links"]
     destinations: Annotated[float | None, "unicast packets per spike"]
     hops_per_spike_unicast: float | None
     hops_per_spike_multicast: float | None
@@ -278,11 +302,16 @@ DEFINITIONS = tuple(
             "one link between neighbouring routers: |dx| + |dy| of a unicast packet, the links of the XY tree of a "
             "multicast packet; injection and ejection are not hops",
         ),
+        (
+            "held",
+            "a spike of a skip connection that a core keeps until the window of the layer that adds it; counted once "
+            "for every core that keeps it, and charged like a relay on the spot: e_sop, no hops",
+        ),
         ("tick", "the unit of time; a window a..b holds the ticks a to b-1"),
         ("largest", "the largest magnitude of a membrane that any input can cause, proven"),
         ("modelled", "computed from counted events and the chip's figures; nothing here was measured on a chip"),
         ("(a)", "the paper's counting: every spike is one packet of the mean distance to its destinations"),
-        ("(b)", "the same with the packets and hops that the map really causes"),
+        ("(b)", "the same with the packets, hops and held spikes that the map really causes"),
         ("(c)", "e_sop charged for every SOP, as its name says, instead of for every spike"),
     )
 )

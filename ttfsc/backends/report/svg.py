@@ -4,6 +4,7 @@ Colours come from the page's style sheet by class: s0, s1, s2 for series, dim fo
 file of its own (`standalone`) carries them with it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
@@ -73,13 +74,20 @@ def times(rows: Sequence[tuple[str, int, int, Sequence[int]]], end: int) -> Mark
 
 
 def heat(cells: Iterable[tuple[int, int, float, str]], mesh: tuple[int, int]) -> Markup:
-    """The mesh as a grid: cells (x, y, share of the darkest, what to say), unused places left empty."""
+    """The mesh as a grid: cells (x, y, share of the darkest, what to say), unused places left empty.
+
+    Cells of one place, cores at one router, lie side by side.
+    """
     side = GRID / max(*mesh, 1)
     gap = min(2.0, side * 0.12)
     parts = [_rect(0, 0, side * mesh[0], side * mesh[1], "mesh", f"{mesh[0]} x {mesh[1]} mesh")]
+    cells, drawn = list(cells), Counter[tuple[int, int]]()
+    many = Counter((x, y) for x, y, _, _ in cells)
     for x, y, share, text in cells:
-        box = _rect(x * side + gap / 2, y * side + gap / 2, side - gap, side - gap, "heat", text, 0.08 + 0.92 * share)
-        parts.append(box)
+        width = (side - gap) / many[x, y]
+        left = x * side + gap / 2 + drawn[x, y] * width
+        drawn[x, y] += 1
+        parts.append(_rect(left, y * side + gap / 2, width, side - gap, "heat", text, 0.08 + 0.92 * share))
     return _svg(side * mesh[0], side * mesh[1], parts)
 
 

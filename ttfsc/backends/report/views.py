@@ -57,6 +57,11 @@ def size(n: int) -> str:
     return f"{n} bytes"
 
 
+def room(bits: int) -> str:
+    """Memory given in bits."""
+    return size(-(-bits // 8))
+
+
 def micro(x: float | None) -> str:
     """An energy in uJ."""
     return NOT_MODELLED if x is None else f"{x:,.4g}" if x < 1e4 else f"{x:,.0f}"
@@ -117,6 +122,11 @@ def _mapped(r: Report) -> list[tuple[str, str]]:
         unicast = f"unicast {count(t.packets_unicast)} packets, {count(t.hops_unicast)} hops"
         multicast = f"multicast {count(t.packets_multicast)} packets, {count(t.hops_multicast)} hops"
         found.append(("Traffic", f"{unicast}; {multicast} per frame"))
+    if m.delay_bits:
+        kept = "" if m.held is None else f", {count(m.held)} spikes per frame"
+        found.append(
+            ("Skips", f"spikes of skip connections wait on the cores that read them: {room(m.delay_bits)}{kept}")
+        )
     if m.links is not None:
         load = f"busiest {count(m.links.busiest)} packets per frame, mean {count(m.links.mean)}"
         found.append(("Links", f"{load} over {m.links.used:,} links in use"))
@@ -169,6 +179,8 @@ def _activity(r: Report) -> Table:
     unicast = r.mapping is not None and r.mapping.delivery == "unicast"
     headings = ("<layer", "spikes", "per neuron", "silent", "<when", "SOPs", "MACs", "packets", "hops", "cores", "use",
                 "spikes uJ", "hops uJ", "SOPs uJ")  # fmt: skip
+    skips = r.mapping is not None and r.mapping.held is not None
+    headings += ("held", "held uJ") if skips else ()
     rows = list[tuple[str, ...]]()
     for x in r.layers:
         a, t, m, e = x.activity, x.traffic, x.mapping, x.energy
@@ -183,7 +195,8 @@ def _activity(r: Report) -> Table:
         held = (NONE, NONE) if m is None else (f"{m.cores:,}", percent(m.core_use))
         added = a is not None and a.sops > 0  # an analog input's MACs are no SOPs
         costs = (_cost(e.spikes_uj, x), _cost(e.hops_uj, x), micro(e.sops_uj) if added else NONE)
-        rows.append((clean(x.name), *did, *sent, *held, *costs))
+        waiting = (count(m.held), micro(e.held_uj)) if m is not None and m.held else (NONE, NONE)
+        rows.append((clean(x.name), *did, *sent, *held, *costs, *(waiting if skips else ())))
     way = "unicast" if unicast else "multicast"
     return Table("Per frame", headings, tuple(rows), (f"packets and hops: {way}. Energy: {MODELLED}.",))
 
@@ -230,7 +243,7 @@ def _term(t: Term) -> str:
 
 def _chip(r: Report) -> Table:
     rows = tuple(
-        (clean(f.key), NONE if f.value is None else f"{f.value:,.10g}", clean(f.unit), clean(f.source))
+        (clean(f.key), NOT_MODELLED if f.value is None else f"{f.value:,.10g}", clean(f.unit), clean(f.source))
         for f in r.chip.figures
     )
     return Table(f"Chip {clean(r.chip.name)}: {clean(r.chip.title)}", ("<figure", "value", "<unit", "<source"), rows)
