@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ttfsc.hardware import chip_names, load_chip
+from ttfsc.hardware import UNITS, Chip, Figure, chip_names, load_chip
 from ttfsc.hardware.chip import read_chip
 from ttfsc.ir import TtfsError, codes
 
@@ -47,6 +47,8 @@ BAD: list[tuple[str, Change, str]] = [
     ("wrong unit", lambda t: t.replace('"pJ"', '"nJ"'), "e_hop.unit: 'nJ'; must be \"pJ\": convert the value"),
     ("no unit", lambda t: t.replace('unit = "pJ"\n', ""), 'e_hop.unit: missing; must be "pJ"'),
     ("no source", lambda t: t.replace(HOP, HOP.replace('source = "sheet"\n', "")), "e_hop.source: missing: say where"),
+    ("dead is no place", lambda t: "dead = [[1]]\n" + t, "dead: [[1]] must be places of cores: dead = [[x, y], ...]"),
+    ("dead is negative", lambda t: "dead = [[1, -1]]\n" + t, "dead: [[1, -1]] must be places of cores"),
     ("half a mesh", lambda t: t + MESH, "mesh_width: mesh_width and mesh_height go together"),
 ]  # fmt: skip
 
@@ -60,6 +62,37 @@ def test_each_rule(change: Change, message: str) -> None:
     (fault,) = e.value.faults
     assert fault.code == codes.CHIP
     assert str(fault).startswith(f"mine.toml: error[TTFS{codes.CHIP:03d}]: {message}")
+
+
+@pytest.mark.parametrize("key", UNITS)
+def test_every_figure_has_its_unit_a_value_that_is_not_negative_and_a_source(key: str) -> None:
+    pair = {"mesh_width": "mesh_height", "mesh_height": "mesh_width"}
+
+    def chip_with(value: str, unit: str, source: str) -> Chip:
+        beside = ["neurons_per_core", *([pair[key]] if key in pair else [])]
+        figures = {name: f'value = 4\nunit = "{UNITS[name]}"\nsource = "sheet"' for name in beside}
+        figures[key] = f'value = {value}\nunit = "{unit}"\nsource = "{source}"'
+        head = 'name = "mine"\ntitle = "a chip"\ndelivery = "unicast"\n'
+        return read_chip(head + "".join(f"[{name}]\n{text}\n" for name, text in figures.items()), "mine.toml")
+
+    figure = chip_with("7", UNITS[key], "sheet").figures[key]
+    assert figure == Figure(7, UNITS[key], "sheet")
+    for value, unit, source, part in (
+        ("-1", UNITS[key], "sheet", "value"),
+        ("7", "parsec", "sheet", "unit"),
+        ("7", UNITS[key], " ", "source"),
+        ("nan", UNITS[key], "sheet", "value"),
+    ):
+        with pytest.raises(TtfsError) as e:
+            chip_with(value, unit, source)
+        assert [f.subject for f in e.value.faults] == [f"{key}.{part}"]
+
+
+def test_shipped_figures_have_sources_that_name_a_publication() -> None:
+    for name in chip_names():
+        for key, figure in load_chip(name).figures.items():
+            if figure is not None:
+                assert re.search(r"\(?(19|20)\d\d\)?|assumed", figure.source), f"{name}: {key}"
 
 
 def test_every_fault_at_once() -> None:

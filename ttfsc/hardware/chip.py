@@ -54,8 +54,8 @@ class Chip:
     routing_entries: Figure | None = field(default=None, metadata=_in("entries", whole=True))  # of a router's table
     accumulator_bits: Figure | None = field(default=None, metadata=_in("bit", whole=True))
     potential_bits: Figure | None = field(default=None, metadata=_in("bit", whole=True))
-    cores_per_router: Figure | None = field(default=None, metadata=_in("cores", whole=True))
-    # without a mesh: the smallest square that fits
+    cores_per_router: Figure | None = field(default=None, metadata=_in("cores", whole=True))  # no hop between them
+    # of routers, which are cores where each has its own; without a mesh: the smallest square that fits
     mesh_width: Figure | None = field(default=None, metadata=_in("cores", whole=True))
     mesh_height: Figure | None = field(default=None, metadata=_in("cores", whole=True))
     e_sop: Figure | None = field(default=None, metadata=_in("pJ"))
@@ -72,12 +72,17 @@ class Chip:
     link_cycles: Figure | None = field(default=None, metadata=_in("cycles", whole=True))
     buffer_packets: Figure | None = field(default=None, metadata=_in("packets", whole=True))  # per input of a router
 
-    dead: tuple[tuple[int, int], ...] = ()  # places x, y whose core does not work; their routers do
+    dead: tuple[tuple[int, int], ...] = ()  # places x, y whose cores do not work; their routers do
 
     @property
     def figures(self) -> dict[str, Figure | None]:
         """Every figure by its key, in order of declaration; None = not modelled."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata}
+
+    @property
+    def ports(self) -> int:
+        """Cores at one router."""
+        return 1 if self.cores_per_router is None else int(self.cores_per_router)
 
     @property
     def mesh(self) -> tuple[int, int] | None:
@@ -87,11 +92,16 @@ class Chip:
         return int(self.mesh_width), int(self.mesh_height)
 
     def mesh_for(self, cores: int) -> tuple[int, int]:
-        """The chip's mesh, or the smallest square that holds this many cores beside the dead ones."""
-        side = math.isqrt(max(cores, 1) - 1) + 1
-        while side * side - sum(x < side and y < side for x, y in self.dead) < cores:
+        """The chip's mesh, or the smallest square of routers that holds this many cores beside the dead places."""
+        routers = -(-max(cores, 1) // self.ports)
+        side = math.isqrt(routers - 1) + 1
+        while side * side - sum(x < side and y < side for x, y in self.dead) < routers:
             side += 1
         return self.mesh or (side, side)
+
+
+UNITS: dict[str, str] = {f.name: f.metadata["unit"] for f in fields(Chip) if f.metadata}
+"""Every figure that a chip can have, and its unit."""
 
 
 def chip_names() -> tuple[str, ...]:
