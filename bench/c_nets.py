@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ttfsc.ir import OPEN, Analog, Array, Builder, Conv2d, Decode, Dense, Fire, Flatten, Input, MaxPool, Net, Ref
+from ttfsc.ir import OPEN, Add, Analog, Array, Builder, Conv2d, Decode, Dense, Fire, Flatten, Input, MaxPool, Net, Ref
 from ttfsc.passes.prove_widths import prove_widths
 
 Kernel = Literal["hold", "ramp"]
-Layers = tuple[tuple[str, int, int, int], ...]  # (what, outputs, kernel size, padding)
+Layers = tuple[tuple[str, int, int, int], ...]  # (what, outputs, kernel size, padding); (block, outputs, stride, 0)
 
 
 def _vgg(plan: str, dense: tuple[int, ...]) -> Layers:
@@ -38,6 +38,11 @@ SHAPES = (
         ("dense", 128, 0, 0), ("dense", 10, 0, 0),
     )),
     Shape("vgg11", (3, 32, 32), _vgg("64 M 128 M 256 256 M 512 512 M 512 512 M", (4096, 4096, 10))),
+    Shape("resnet18", (3, 32, 32), (  # projections on every skip connection
+        ("conv", 64, 3, 1), ("block", 64, 1, 0), ("block", 64, 1, 0), ("block", 128, 2, 0), ("block", 128, 1, 0),
+        ("block", 256, 2, 0), ("block", 256, 1, 0), ("block", 512, 2, 0), ("block", 512, 1, 0), ("avg", 0, 4, 0),
+        ("flat", 0, 0, 0), ("dense", 10, 0, 0),
+    )),
     Shape("wide", (3, 48, 48), _vgg("48 48 M 96 96 M 192 192 M 384 M", (100,))),
 )  # fmt: skip
 
@@ -68,6 +73,8 @@ def spiking(shape: Shape, kernel: Kernel, images: Array, *, rate: float, ticks: 
             flat = True
             if pool == 1:
                 value = b.add(Flatten(name=name, type=OPEN, x=Ref(value))).name
+        elif what == "block":
+            value = _block(b, at, name, value, outputs, size, kernel, bits, rng, ticks, rate)
         else:
             value, pool = _layer(b, at, name, value, what, outputs, size, pad, pool, kernel, bits, rng), 1
             if i < last:
@@ -78,7 +85,7 @@ def spiking(shape: Shape, kernel: Kernel, images: Array, *, rate: float, ticks: 
 
 def _layer(
     b: Builder, at: Sample, name: str, value: str, what: str, outputs: int, size: int, pad: int, pool: int,
-    kernel: Kernel, bits: int, rng: np.random.Generator,
+    kernel: Kernel, bits: int, rng: np.random.Generator, stride: int = 1,
 ) -> str:  # fmt: skip
     """The synapses; at.x becomes the potential [2, N, C, H, W]: S and W."""
     how: Kernel = kernel if at.spikes else "hold"
@@ -92,6 +99,7 @@ def _layer(
         const = b.array(f"{name}.w", w)
         b.add(Conv2d(
             name=f"{name}.m", type=OPEN, x=Ref(value), w=const, bits=bits, kernel=how, pad=(pad, pad, pad, pad),
+            stride=(stride, stride),
             pool=(pool, pool), pool_stride=(pool, pool),
         ))  # fmt: skip
         value = f"{name}.m"
@@ -100,11 +108,26 @@ def _layer(
         value = b.add(Dense(name=f"{name}.v", type=OPEN, x=Ref(value), w=const, bits=bits, kernel=how)).name
     if what == "dense" and pool > 1:
         value = b.add(Flatten(name=f"{name}.v", type=OPEN, x=Ref(value))).name
-    v = _convolved(folded, w.astype(np.float32), pad)
+    v = _convolved(folded, w.astype(np.float32), pad, stride)
     at.x = v.reshape(2, -1, *v.shape[1:])
     if how == "hold":
         at.x[1] = 0
     return value
+
+
+def _block(
+    b: Builder, at: Sample, name: str, value: str, outputs: int, stride: int, kernel: Kernel, bits: int,
+    rng: np.random.Generator, ticks: int, rate: float,
+) -> str:  # fmt: skip
+    """A residual block: two convolutions of 3x3, and one of 1x1 beside them."""
+    skip = Sample(at.x, at.spikes)
+    first = _layer(b, at, f"{name}a", value, "conv", outputs, 3, 1, 1, kernel, bits, rng, stride)
+    first = _fire(b, at, f"{name}a", first, ticks, rate, False)
+    second = _layer(b, at, f"{name}b", first, "conv", outputs, 3, 1, 1, kernel, bits, rng)
+    third = _layer(b, skip, f"{name}s", value, "conv", outputs, 1, 0, 1, kernel, bits, rng, stride)
+    at.x = at.x + skip.x
+    value = b.add(Add(name=f"{name}.v", type=OPEN, xs=(Ref(second), Ref(third)))).name
+    return _fire(b, at, name, value, ticks, rate, False)
 
 
 def _weights(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> Array:
@@ -143,10 +166,10 @@ def _pooled(x: Array, size: int) -> Array:
     return cut.transpose(0, 1, 2, 3, 5, 4).reshape(n, c, h // size, size * size, w // size)
 
 
-def _convolved(x: Array, w: Array, pad: int) -> Array:
-    """Stride 1; [N, C, H, W] by [O, C, K, K], in float32, exact below 2^24."""
+def _convolved(x: Array, w: Array, pad: int, stride: int) -> Array:
+    """[N, C, H, W] by [O, C, K, K], in float32, exact below 2^24."""
     x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    taps = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (2, 3))
+    taps = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (2, 3))[:, :, ::stride, ::stride]
     n, _, oh, ow = taps.shape[:4]
     rows = taps.transpose(0, 2, 3, 1, 4, 5).reshape(n * oh * ow, -1)
     return (rows @ w.reshape(len(w), -1).T).reshape(n, oh, ow, -1).transpose(0, 3, 1, 2)
@@ -162,8 +185,25 @@ def relu_onnx(shape: Shape, seed: int = 0) -> onnx.ModelProto:
         nodes.append(helper.make_node(op, inputs, [f"{op}{i}"], **attributes))
         return f"{op}{i}"
 
+    def conv(source: str, i: int, part: str, outputs: int, inputs: int, size: int, stride: int) -> str:
+        dims = (outputs, inputs, size, size)
+        weight = rng.standard_normal(dims, np.float32) * np.float32((2 / np.prod(dims[1:])) ** 0.5)
+        consts.append(helper.make_tensor(f"w{i}{part}", TensorProto.FLOAT, dims, weight.tobytes(), raw=True))
+        pads, out = [size // 2] * 4, f"Conv{i}{part}"
+        node = helper.make_node(
+            "Conv", [source, f"w{i}{part}"], [out], kernel_shape=[size, size], pads=pads, strides=[stride, stride]
+        )
+        nodes.append(node)
+        return out
+
     for i, (what, outputs, size, pad) in enumerate(shape.layers):
-        if what in ("max", "avg"):
+        if what == "block":
+            first, skip = conv(value, i, "a", outputs, c, 3, size), conv(value, i, "s", outputs, c, 1, size)
+            nodes.append(helper.make_node("Relu", [first], [f"Relu{i}a"]))
+            second = conv(f"Relu{i}a", i, "b", outputs, outputs, 3, 1)
+            value = add("Relu", [add("Add", [second, skip], i)], i)
+            c, h, w = outputs, -(-h // size), -(-w // size)
+        elif what in ("max", "avg"):
             kind = "MaxPool" if what == "max" else "AveragePool"
             value = add(kind, [value], i, kernel_shape=[size, size], strides=[size, size])
             h, w = h // size, w // size

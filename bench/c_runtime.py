@@ -1,10 +1,13 @@
 """The generated C against onnxruntime on the plain ReLU network of the same shape, interleaved in one process.
 
-    python bench/c_runtime.py [--shapes vgg16 mnist] [--kernels ramp hold] [--rates 0.27] [--rounds 9] [--json FILE]
+    python bench/c_runtime.py [--shapes vgg16 mnist resnet18 vgg11] [--kernels ramp hold] [--rates 0.12 0.27 0.45]
+        [--images X.npz] [--rounds 9] [--json FILE]
 
 One thread, batch 1, thread CPU time; every contender runs in every round, in turn, so that all of them meet the same
 machine. Given are the median of each and the ratio of minima to onnxruntime fp32. The C is compared with the
-interpreter first. Random weights; thresholds are set so that the given share of neurons fires on the images.
+interpreter first. Random weights; thresholds are set so that the given share of neurons fires on the images; and the
+trained MNIST networks as they are. Beside them torch, in the form of two convolutions that gives the same spikes, and
+SpikingJelly's simulation of the same shape, where it is installed. Of the first build the layers are timed one by one.
 """
 
 import argparse
@@ -14,34 +17,42 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
+import torch
 from c_nets import SHAPES, Shape, relu_onnx, smooth_images, spiking
+from layer_times import layer_times
 from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs]
     CalibrationDataReader,
     QuantFormat,
     QuantType,
     quantize_static,  # pyright: ignore[reportUnknownVariableType]
 )
+from torch_nets import STEPS, TwoConvolutions, agreement, simulated, tensor
 
 from ttfsc.backends.c import Engine, emit
-from ttfsc.ir import Array, run
+from ttfsc.backends.c.cgen import identifier
+from ttfsc.ir import Array, Net, run
+from ttfsc.models import Source, load_model
+from ttfsc.pipeline import Context, Pipeline, default_pipeline
 
 DIGITS = Path(__file__).parents[1] / "examples" / "mnist" / "digits.npz"
 IMAGES = 8
+SMALL = 0.03  # share of the time below which a layer cannot be the worst
 FLAGS = {
     "c native": ("-O3", "-march=native"),
     "c99 native": ("-O3", "-march=native", "-D{}_PLAIN"),
     "c -O3": ("-O3",),
     "c99 -O3": ("-O3", "-D{}_PLAIN"),
 }
+CPU = {build: "native" if "native" in build else "generic" for build in FLAGS}  # what the C is planned for
 Contender = Callable[[], None]
 
 
@@ -54,10 +65,14 @@ def main() -> None:
     parser.add_argument("--ticks", type=int, default=10)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--images", type=Path, help="X.npz with x [N, 3, 32, 32] uint8: real images for these shapes")
+    parser.add_argument("--no-torch", action="store_true", help="leave torch and SpikingJelly out")
+    parser.add_argument("--no-trained", action="store_true", help="leave the trained examples out")
     parser.add_argument("--no-int8", action="store_true", help="leave onnxruntime int8 out")
     parser.add_argument("--no-check", action="store_true", help="do not compare with the interpreter")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     found = [measure(shape, options) for shape in SHAPES if shape.name in options.shapes]
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
@@ -65,37 +80,119 @@ def main() -> None:
 
 def measure(shape: Shape, options: argparse.Namespace) -> dict[str, object]:
     """All contenders on one shape; prints the table and returns it."""
-    images = np.load(DIGITS)["x"][:IMAGES] if shape.name == "mnist" else smooth_images(IMAGES, shape.input)
+    images = images_for(shape, options)
     with tempfile.TemporaryDirectory() as name:
         contenders = references(shape, images, Path(name), int8=not options.no_int8)
-        spiked = dict[str, float]()
-        for kernel in options.kernels:
-            for rate in options.rates:
-                net = spiking(shape, kernel, images, rate=rate, ticks=options.ticks, bits=options.bits)
-                files = emit(net, samples=images[:1])
-                for build in options.builds:
-                    flags = tuple(f.format(net.name.upper()) for f in FLAGS[build])
-                    key = f"{kernel} {rate:g} {build}"
-                    engine = Engine(files, threads=1, flags=flags)
-                    got = engine.run(images[:2], keep=None)
-                    spiked[key] = float(np.mean(np.concatenate([v.ravel() for v in got.spikes.values()]) > 0))
-                    if not options.no_check:
-                        want = run(net, images[:2])
-                        assert all(np.array_equal(got.spikes[k], v) for k, v in want.spikes.items()), key
-                        assert np.array_equal(got.scores, want.scores), key
-                    contenders[key] = generated(engine, images)
+        facts = dict[str, dict[str, object]]()
+        for label, net in nets_for(shape, images, options):
+            planned = {cpu: emit(net, samples=images[:1], cpu=cpu) for cpu in {CPU[build] for build in options.builds}}
+            for build in options.builds:
+                files = planned[CPU[build]]
+                flags = tuple(f.format(identifier(net.name).upper()) for f in FLAGS[build])
+                key = f"{label} {build}"
+                engine = Engine(files, threads=1, flags=flags)
+                got = engine.run(images[:2], keep=None)
+                facts[key] = {"rate": float(np.mean(np.concatenate([v.ravel() for v in got.spikes.values()]) > 0))}
+                if not options.no_check:
+                    want = run(net, images[:2])
+                    assert all(np.array_equal(got.spikes[k], v) for k, v in want.spikes.items()), key
+                    assert np.array_equal(got.scores, want.scores), key
+                contenders[key] = generated(engine, images)
+                if build == options.builds[0]:
+                    facts[key]["layers"] = efficiency(net, files, images, flags)
+            if not options.no_torch:
+                form = TwoConvolutions(net)
+                share = agreement(net, form, images[:2], run(net, images[:2]).spikes)
+                contenders[f"{label} torch, two convolutions"] = in_torch(form, images)
+                facts[f"{label} torch, two convolutions"] = {"same_spikes": share}
+                jelly = simulated(net)
+                if jelly is None:
+                    print("SpikingJelly is left out: pip install spikingjelly")
+                else:
+                    contenders[f"{label} SpikingJelly, {STEPS} steps"] = in_torch(jelly, images)
         times = interleaved(contenders, options.rounds, len(images))
+    return table(shape, times, facts, options)
+
+
+def images_for(shape: Shape, options: argparse.Namespace) -> Array:
+    """Digits; from --images, real ones; else random ones that are as smooth."""
+    if shape.name == "mnist":
+        return np.load(DIGITS)["x"][:IMAGES]
+    if options.images is not None:
+        found = np.load(options.images)["x"][:IMAGES]
+        if found.shape[1:] == shape.input and found.dtype == np.uint8:
+            return found
+        print(
+            f"{options.images}: {found.dtype} {found.shape[1:]} does not fit {shape.name}: smooth random images instead"
+        )
+    return smooth_images(IMAGES, shape.input)
+
+
+def nets_for(shape: Shape, images: Array, options: argparse.Namespace) -> Iterator[tuple[str, Net]]:
+    """Random nets of every kernel and firing rate, then the trained ones of this shape as they are."""
+    for kernel in options.kernels:
+        for rate in options.rates:
+            net = spiking(shape, kernel, images, rate=rate, ticks=options.ticks, bits=options.bits)
+            yield f"{kernel} {rate:g}", net
+    if shape.name == "mnist" and not options.no_trained:
+        for factory in ("exact_relu", "dta"):
+            example = DIGITS.parent
+            net = load_model(Source(f"{example / 'network.py'}:{factory}", weights=example / f"{factory}.safetensors"))
+            pipeline = default_pipeline(bits=0, ticks=0, method="mse", partition=None)
+            yield f"trained {factory}", Pipeline.parse(pipeline).run(net, Context())
+
+
+def efficiency(net: Net, files: dict[str, bytes], images: Array, flags: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Per layer: microseconds, its share, and how many weights spikes (or pixels) add, in 10^9 a second."""
+    rows, per_image = dict[str, float](), dict[str, float]()
+    form = TwoConvolutions(net, rows=rows)
+    for x in images:
+        form(tensor(x[None]))
+        for layer, count in rows.items():
+            per_image[layer] = per_image.get(layer, 0.0) + count / len(images)
+    times = layer_times(net, files, images, flags, rounds=5)
+    total = sum(times.values())
+    return {
+        layer: {"us": ns / 1e3, "share": ns / total, "gadds": per_image.get(layer, 0.0) / ns}
+        for layer, ns in times.items()
+    }
+
+
+def table(
+    shape: Shape, times: dict[str, list[float]], facts: dict[str, dict[str, object]], options: argparse.Namespace
+) -> dict[str, object]:
+    """Print what was measured; the same as a JSON object."""
     best = {key: min(t) for key, t in times.items()}
-    print(f"\n{shape.name}: ms per image, {options.rounds} rounds of {len(images)} images, batch 1, one thread")
-    print(f"{'':32}{'fires':>7}{'median':>10}{'min':>10}{'x fp32':>8}")
+    print(f"\n{shape.name}: ms per image, {options.rounds} rounds of {IMAGES} images, batch 1, one thread")
+    print(f"{'':40}{'fires':>7}{'median':>10}{'min':>10}{'x fp32':>8}")
     rows = list[dict[str, object]]()
     for key, t in times.items():
-        ratio = best["onnxruntime fp32"] / best[key]
-        fires = f"{spiked[key]:.3f}" if key in spiked else ""
-        print(f"{key:32}{fires:>7}{np.median(t):10.4f}{best[key]:10.4f}{ratio:8.2f}", flush=True)
-        rows.append({"name": key, "rate": spiked.get(key), "median_ms": float(np.median(t)), "min_ms": best[key],
-                     "ratio": ratio})  # fmt: skip
+        ratio, known = best["onnxruntime fp32"] / best[key], facts.get(key, {})
+        fires = f"{known['rate']:.3f}" if "rate" in known else ""
+        print(f"{key:40}{fires:>7}{np.median(t):10.4f}{best[key]:10.4f}{ratio:8.2f}", flush=True)
+        rows.append({"name": key, "median_ms": float(np.median(t)), "min_ms": best[key], "ratio": ratio, **known})
+    for key, known in facts.items():
+        layers = cast("dict[str, dict[str, float]]", known.get("layers", {}))
+        counted = {name: row for name, row in layers.items() if row["share"] >= SMALL}
+        if counted:
+            worst = min(counted, key=lambda name: counted[name]["gadds"])
+            mean = sum(row["gadds"] * row["us"] for row in layers.values()) / sum(row["us"] for row in layers.values())
+            print(
+                f"{key}: {mean:.1f} G weights added a second; worst layer with at least {SMALL:.0%} of the time: "
+                f"{worst}, {counted[worst]['gadds']:.1f} ({counted[worst]['share']:.0%} of the time)"
+            )
     return {"shape": shape.name, "ticks": options.ticks, "bits": options.bits, "rows": rows}
+
+
+def in_torch(forward: Callable[[torch.Tensor], torch.Tensor], images: Array) -> Contender:
+    """All images through torch, one by one, one thread."""
+    given = [tensor(x[None]) for x in images]
+
+    def call() -> None:
+        for x in given:
+            forward(x)
+
+    return call
 
 
 def interleaved(contenders: dict[str, Contender], rounds: int, images: int) -> dict[str, list[float]]:

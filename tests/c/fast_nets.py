@@ -27,7 +27,7 @@ class Drawn:
 
 def conv_options(d: Drawn) -> dict[str, Any]:
     pool = (d.among(1, 1, 2, 3), d.among(1, 1, 2))
-    pooled = pool != (1, 1)
+    pooled = pool != (1, 1) or d.among(True, False, False, False)  # windows of 1x1 may still leave inputs out
     return {
         "stride": (d.upto(1, 2), d.upto(1, 3)),
         "pad": tuple(d.upto(0, 2) for _ in range(4)),
@@ -54,7 +54,7 @@ def fast_net(seed: int) -> Net:
         conv_options(d) if not pixels else {"pad": (d.upto(0, 2),) * 4, "stride": (d.upto(1, 2),) * 2}
     )
     reach = (np.array(kernel[2:]) - 1) * np.array(options.get("dilation", (1, 1))) + 1
-    if (reach > 3).any() or options.get("pool", (1, 1)) != (1, 1):
+    if (reach > 3).any() or {options.get("pool", (1, 1)), options.get("pool_stride", (1, 1))} != {(1, 1)}:
         options["pad"] = (2, 2, 2, 2)
     if d.among(True, False):
         options["bias"] = d.rng.integers(-90, 90, outputs)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from c_build import STRICT, UNDEFINED, assert_same, need
-from c_nets import NETS
+from c_nets import NETS, Hand
 from fast_nets import SEEDS, fast_net
 from hypothesis import given, settings
 
 from tests.strategies import inputs_for, integer_nets
-from ttfsc.backends.c import Engine, emit
-from ttfsc.ir import Net, run
+from ttfsc.backends.c import Engine, emit, fast, walk
+from ttfsc.ir import OPEN, Flatten, Net, Ref, Spikes, run
 from ttfsc.passes.prove_widths import prove_widths
 
 
@@ -70,6 +70,29 @@ def test_fast_layers(cache: Path, seed: int) -> None:
     net = fast_net(seed)
     check(net, cache, ("-O1", *STRICT, *UNDEFINED), n=3)
     check(net, cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_PLAIN"), n=3)
+
+
+def never(*_: object) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("half", [False, True])
+@given(seed=SEEDS)
+@settings(max_examples=4)
+def test_gathered_layers(cache: Path, half: bool, seed: int) -> None:
+    """What large layers are computed by, on small ones: lists merged for each position, two weights in a byte."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walk, "walkable", never)
+        patch.setattr(fast, "HALF_FROM", 0 if half else 1 << 30)
+        check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED), n=3)
+
+
+def test_groups_fill_their_blocks(cache: Path) -> None:
+    """Nine blocks of 32 outputs: as five of 64 they would leave a gap between the groups."""
+    h = Hand("fast", Spikes((2, 3, 3), 0, 10), 10)
+    h.conv("a.v", "in", (576, 1, 3, 3), bits=4, kernel="ramp", groups=2).fire("a", "a.v", 20)
+    h.op(Flatten(name="f", type=OPEN, x=Ref("a"))).dense("o.v", "f", (3, 576), kernel="hold")
+    check(h.membrane("o.v"), cache, ("-O1", *STRICT, *UNDEFINED), n=3)
 
 
 @given(seed=SEEDS)

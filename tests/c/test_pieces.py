@@ -77,7 +77,7 @@ def test_every_kernel_is_c_by_itself(name: str, tmp_path: Path) -> None:
 
 def test_small_files() -> None:
     for path in TEMPLATES.iterdir():
-        assert len(path.read_text().splitlines()) < 80, path.name
+        assert len(path.read_text().splitlines()) < 120, path.name
     for path in kernels.RUNTIME.iterdir():
         assert len(path.read_text().splitlines()) < 80, path.name
 

@@ -60,6 +60,8 @@ def holding(low: int, high: int) -> str:
 
 def table(values: Array, indent: str = "    ") -> str:
     """The body of an array initialiser, in lines of at most 120 columns."""
-    flat = [integer(v) for v in np.asarray(values).ravel().tolist()]
+    numbers = np.asarray(values).ravel()
+    literal = str if numbers.min(initial=0) > -(2**31) else integer
+    flat = [literal(v) for v in numbers.tolist()]
     per_line = max(1, (120 - len(indent)) // (max(map(len, flat), default=1) + 2))
     return ",\n".join(indent + ", ".join(flat[i : i + per_line]) for i in range(0, len(flat), per_line))

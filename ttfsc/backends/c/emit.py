@@ -1,6 +1,7 @@
 """Net -> files of the C target. Nothing is written here; the same net gives the same bytes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ def emit(
     name: str | None = None,
     blob_from: int = BLOB_FROM,
     cpu: str = "generic",
+    threads: int = 1,
 ) -> dict[str, bytes]:
     """C99 for a quantized net: header, source, weights, known-answer test, host program, Makefile, CMakeLists.txt.
 
@@ -39,29 +41,46 @@ def emit(
     name: prefix of every symbol and file (made an identifier); the net's name if None.
     blob_from: bytes of packed weights from which they become a binary file, linked or loaded, instead of arrays.
     cpu: what to plan for, a name of `CPUS`: cortex-m takes the least memory, the others are made for speed.
+    threads: pieces that a layer is cut into at most, for the caller's threads; each takes scratch memory of its own.
     Raises TtfsError: wrong stage, an unknown cpu, samples that do not fit the input, a width that does not hold,
     something this target cannot express.
     """
-    plan = lower(net, name=name, blob_from=blob_from, cpu=cpu)
-    known = known_answers(net, plan, samples)
-    p = plan.name
-    view = View(plan)
-    context = {"plan": plan, "p": p, "P": p.upper(), "v": view, "cost": cost_of(plan), "sizes": SIZES}
-    steps = [view.printed(step) for step in plan.steps]
-    files = {
-        f"{p}.h": render("model.h.j2", **context),
-        f"{p}.c": render("model.c.j2", steps=steps, kernels=[i.text(p) for i in plan.instances], **context),
+    plan = lower(net, name=name, blob_from=blob_from, cpu=cpu, threads=threads)
+    known, p, context = known_answers(net, plan, samples), plan.name, _context(plan)
+    return _model(plan) | {
         f"{p}_trace.h": render("trace.h.j2", **context),
         f"{p}_selftest.c": render("selftest.c.j2", test=known, count=len(known.x), **context),
         f"{p}_main.c": render("main.c.j2", **context),
         "Makefile": render("Makefile.j2", **context),
         "CMakeLists.txt": render("CMakeLists.txt.j2", **context),
+    }
+
+
+def emit_model(net: Net, *, cpu: str) -> dict[str, bytes]:
+    """What the host engine compiles: header, source, weights as a binary, model.json. Errors as `emit`."""
+    return _model(lower(net, blob_from=0, cpu=cpu))
+
+
+def _model(plan: Plan) -> dict[str, bytes]:
+    p, context = plan.name, _context(plan)
+    steps = [one for step in plan.steps for one in context["v"].printed(step)]
+    files = {
+        f"{p}.h": render("model.h.j2", **context),
+        f"{p}.c": render("model.c.j2", steps=steps, kernels=[i.text(p) for i in plan.instances], **context),
         "model.json": described(plan),
     }
     if plan.blob:
         files[f"{p}_weights.S"] = render("weights.S.j2", **context)
         files[f"{p}_weights.bin"] = b"".join(w.packed.data.tobytes() for w in plan.weights)
+    if plan.threads > 1:
+        files[f"{p}_openmp.h"] = render("threads.h.j2", **context)
+        files[f"{p}_openmp.c"] = render("threads.c.j2", **context)
     return files
+
+
+def _context(plan: Plan) -> dict[str, Any]:
+    p = plan.name
+    return {"plan": plan, "p": p, "P": p.upper(), "v": View(plan), "cost": cost_of(plan), "sizes": SIZES}
 
 
 def cost(net: Net, *, cpu: str = "generic") -> Cost:

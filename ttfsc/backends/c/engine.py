@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,13 +38,14 @@ class TracedLayer:
 class Engine:
     """A model's emitted C files, compiled and ready to run; gives what `ttfsc.ir.run` gives.
 
-    files: as `emit` returns them, or the folder that holds them. threads: inputs evaluated at once (the C keeps all
-    state with its caller, and ctypes lets go of the interpreter lock). flags, cache: see `build`.
+    files: as `emit` returns them, or the folder that holds them. threads: inputs evaluated at once, None: as many as
+    there are processors (the C keeps all state with its caller, and ctypes lets go of the interpreter lock).
+    flags, cache: see `build`.
     Raises TtfsError: no C compiler, files missing or damaged, or the compiler's own message.
     """
 
     def __init__(
-        self, files: Mapping[str, bytes] | Path, *, threads: int = 2, flags: tuple[str, ...] | None = None,
+        self, files: Mapping[str, bytes] | Path, *, threads: int | None = None, flags: tuple[str, ...] | None = None,
         cache: Path | None = None,
     ) -> None:  # fmt: skip
         where = Loc(str(files)) if isinstance(files, Path) else Loc("<emitted C>")
@@ -66,7 +68,7 @@ class Engine:
         except (KeyError, TypeError, ValueError) as e:
             fact = f"model.json is missing or not what ttfsc writes ({type(e).__name__}: {e}); compile again"
             raise TtfsError.one(codes.DAMAGED, fact, loc=where) from e
-        self.threads = max(1, threads)
+        self.threads = max(1, threads or _processors())
         self.trace_len = max(1, sum(layer.size for layer in self.layers))
         self.library = build(sources, self.name, blob=self._blob, flags=flags, cache=cache, loc=where)
         library = ctypes.CDLL(str(self.library))
@@ -140,6 +142,11 @@ class Engine:
             fact = f"x reaches from {x.min()} to {x.max()}, declared are {self.low}..{self.high}"
         if fact:
             raise TtfsError.one(codes.INPUT, fact, subject="input")
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(folder: Path) -> dict[str, bytes]:

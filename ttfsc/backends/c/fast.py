@@ -11,15 +11,13 @@ import numpy as np
 from ttfsc.backends.c.kernels import instance
 from ttfsc.backends.c.pack import Code, Packed
 from ttfsc.backends.c.parts import Parts
-from ttfsc.backends.c.plan import Bundle, Operand
+from ttfsc.backends.c.plan import Gather, Operand
 from ttfsc.ir import Array, Conv2d, Dense, Grid, Op, Spikes, show_op
 from ttfsc.ir.geometry import pool_out
 
 BLOCKS = (64, 32)  # outputs that one pass over the spikes adds up in registers
-TINY = 16  # the same for pixels
 HALF = 128  # the same with two weights in a byte
 HALF_FROM = 256 << 10  # weights of a group
-FIRING = 0.3  # share of inputs that the planner expects to fire
 MAX_TICKS = 255
 MAX_ROWS = 65535  # of a stretch, the row of zeros included
 
@@ -67,7 +65,7 @@ def why_not(parts: Parts, op: Conv2d | Dense, grid: Grid) -> str:
     if isinstance(t, Spikes):
         if t.ticks > MAX_TICKS or max(shape.rows, shape.pool * shape.channels) > MAX_ROWS:
             return f"{shape.rows} rows or {t.ticks} ticks are more than 16-bit lists hold"
-        if most(t.ticks, _codes(w)[1]) < 1:
+        if most(t.ticks, codes_of(w)[1]) < 1:
             return f"eight weights times {t.ticks} ticks do not fit 16 bits"
     elif shape.pool > 1 or max(abs(x.low), abs(x.high)) * 255 >= 2**31:
         return "pooled or very wide integers at the input"
@@ -81,17 +79,15 @@ def most(ticks: int, largest: int) -> int:
 
 def block_of(shape: Shape, weights: Array, *, spikes: bool) -> int:
     """The block that wastes least. HALF: two weights in a byte, where they fit and no cache holds them all."""
-    outputs = shape.outputs
-    if spikes and _codes(weights)[1] <= 15 and _fill(outputs, HALF) and shape.rows * outputs >= HALF_FROM:
+    if spikes and codes_of(weights)[1] <= 15 and fills(shape, HALF) and shape.rows * shape.outputs >= HALF_FROM:
         return HALF
-    if not spikes and outputs <= TINY:
-        return TINY
-    return BLOCKS[0] if _fill(outputs, BLOCKS[0]) else BLOCKS[1]
+    return BLOCKS[0] if fills(shape, BLOCKS[0]) else BLOCKS[1]
 
 
-def _fill(outputs: int, block: int) -> bool:
-    """Whether at most an eighth of the blocks' outputs are none."""
-    return -(-outputs // block) * block * 8 <= outputs * 9
+def fills(shape: Shape, block: int) -> bool:
+    """Whether at most an eighth of the blocks' outputs are none; between groups there must be none at all."""
+    full = -(-shape.outputs // block) * block
+    return full == shape.outputs if shape.groups > 1 else full * 8 <= shape.outputs * 9
 
 
 def tile_of(shapes: list[Shape], high: int, wide: int, l2: int) -> int:
@@ -100,29 +96,18 @@ def tile_of(shapes: list[Shape], high: int, wide: int, l2: int) -> int:
     return max(1, min(high, 2 * l2 // max(row, 1)))
 
 
-def cost_of(shapes: list[Shape], positions: int, adds: int) -> float:
-    """Thousands of cycles: rows added (a third more for filling up to eight), and the lists of them."""
-    rows = [FIRING * shape.kernel * shape.pool * shape.channels for shape in shapes]
-    added = sum(1.33 * n * shape.outputs * shape.groups for n, shape in zip(rows, shapes, strict=True)) / adds
-    listed = sum(2 * n * shape.groups + 60 * shape.kernel for n, shape in zip(rows, shapes, strict=True))
-    return round(positions * (added + listed) / 1000, 1)
-
-
-def lower_bundle(parts: Parts, op: Conv2d | Dense, key: str, step: int, *, uacc: str, block: int, pixels: int,
-                 wide: int) -> Bundle:  # fmt: skip
-    """One op of a fast layer; pixels: output positions of a tile, wide: of a row."""
+def lower_gather(parts: Parts, op: Conv2d | Dense, key: str, step: int, *, uacc: str, block: int, pixels: int,
+                 wide: int) -> Gather:  # fmt: skip
+    """Spikes by gathered rows; pixels: output positions of a tile, wide: of a row."""
     x, w, t = parts.read(op.x, step), parts.net.arrays[op.w], parts.net.type_of(op.x)
     shape = shape_of(op, x, w)
-    bias, largest = _codes(w)
+    bias, largest = codes_of(w)
     blocks = -(-shape.outputs // block)
     ticks = t.ticks if isinstance(t, Spikes) else 0
-    packed = _rows(op, x, w, shape, block, bias)
+    packed = rows_of(op, x, w, shape, block, bias, half=block == HALF)
     weights = parts.packed(op, packed)
     fields = (*shape.fields, wide, blocks, ticks, bias, int(block == HALF))
     geometry = parts.geometry(key, "bundle", fields, show_op(op))
-    if not isinstance(t, Spikes):
-        call = instance("pixels_tile", uacc=uacc, x=x.ctype, block=block)
-        return Bundle(call, geometry, x, weights.name, weights.offset, op.kernel == "ramp")
     inputs = shape.pool * shape.channels  # of a tap
     eights = pixels * ((shape.kernel * inputs + 7 * ticks) // 8)
     positions = shape.fields[4] * shape.fields[5] * shape.groups
@@ -132,35 +117,34 @@ def lower_bundle(parts: Parts, op: Conv2d | Dense, key: str, step: int, *, uacc:
         if block == HALF
         else instance("bundle_tile", uacc=uacc, **row, flush=8 if 8 * largest <= 255 else 1, taps=shape.kernel)
     )
-    limit = most(ticks, largest) if uacc == "uint32_t" else eights
-    return Bundle(
+    return Gather(
         call,
         geometry,
         x,
         weights.name,
         weights.offset,
         op.kernel == "ramp",
-        limit,
-        instance("sort", long=ticks),
-        parts.buffer("uint16_t", positions * inputs + 8, step),
-        parts.buffer("uint16_t", positions * (ticks + 1), step),
-        parts.buffer("uint16_t", inputs + 1, step),
-        parts.buffer("uint8_t", inputs + 1, step),
-        parts.buffer("uint32_t", 8 * eights + 16, step),
-        parts.buffer("uint8_t", max(eights, 1), step),
-        parts.buffer("int32_t", pixels + 1, step),
-        parts.buffer("uint32_t", 2 * pixels, step),
+        most=most(ticks, largest) if uacc == "uint32_t" else eights,
+        sort=instance("sort", long=ticks),
+        order=parts.buffer("uint16_t", positions * inputs + 8, step),
+        start=parts.buffer("uint16_t", positions * (ticks + 1), step),
+        fired=parts.buffer("uint16_t", inputs + 1, step),
+        value=parts.buffer("uint8_t", inputs + 1, step),
+        rows=parts.buffer("uint32_t", 8 * eights + 16, step),
+        late=parts.buffer("uint8_t", max(eights, 1), step),
+        at=parts.buffer("int32_t", pixels + 1, step),
+        whole=parts.buffer("uint32_t", 2 * pixels, step),
     )
 
 
-def _codes(w: Array) -> tuple[int, int]:
+def codes_of(w: Array) -> tuple[int, int]:
     """Bias that makes every weight a byte from 0 on, and the largest byte."""
     low, high = min(int(w.min(initial=0)), 0), max(int(w.max(initial=0)), 0)
     return -low, high - low
 
 
-def _rows(op: Op, x: Operand, w: Array, shape: Shape, block: int, bias: int) -> Packed:
-    """[groups, blocks, rows, block] bytes."""
+def rows_of(op: Op, x: Operand, w: Array, shape: Shape, block: int, bias: int, *, half: bool = False) -> Packed:
+    """[groups, blocks, rows, block] bytes, or two weights in a byte."""
     groups, outputs = shape.groups, shape.outputs
     if isinstance(op, Dense):
         order = np.arange(x.size, dtype=np.int64).reshape(x.grid).transpose(1, 2, 0).ravel()  # operand, channel-last
@@ -172,9 +156,9 @@ def _rows(op: Op, x: Operand, w: Array, shape: Shape, block: int, bias: int) -> 
     blocks = -(-outputs // block)
     data = np.zeros((groups, shape.rows, blocks * block), np.uint8)
     data[:, :-1, :outputs] = taps.astype(np.int16) + bias
-    parts = 4 if block == HALF else 2  # quarters become pairs of half bytes, halves pairs of bytes
+    parts = 4 if half else 2  # quarters become pairs of half bytes, halves pairs of bytes
     data = data.reshape(groups, shape.rows, blocks, parts, block // parts).transpose(0, 2, 1, 4, 3)
-    if block == HALF:
+    if half:
         data = data[..., 0::2] | data[..., 1::2] << 4
     data = np.ascontiguousarray(data, np.uint8)
-    return Packed(Code(4 if block == HALF else 8, 1, -bias), data[0, 0, 0].size, data.ravel())
+    return Packed(Code(4 if half else 8, 1, -bias), data[0, 0, 0].size, data.ravel())

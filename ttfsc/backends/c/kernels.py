@@ -30,11 +30,11 @@ KERNELS: dict[str, Kernel] = {
     "unpack": Kernel(calls=("link",)),
     "add_codes": Kernel(("acc",), ("link",)),
     "add_row": Kernel(("acc",), ("add_codes", "unpack")),
-    "rows": Kernel(("acc", "x"), ("add_row",)),
-    "depthwise": Kernel(("acc", "x"), ("unpack",)),
+    "rows": Kernel(("acc", "x", "hits"), ("add_row",)),
+    "depthwise": Kernel(("acc", "x", "hits"), ("unpack",)),
     "hits_at": Kernel(calls=("pool",)),
     "rows_at": Kernel(("acc",), ("add_row", "hits_at")),
-    "pool_sum": Kernel(("x", "sum"), ("pool",)),
+    "pool_sum": Kernel(("x", "sum", "hits"), ("pool",)),
     "max_pool": Kernel(("x",), ("pool",)),
     "start": Kernel(("acc",)),
     "add": Kernel(("acc",)),
@@ -63,11 +63,26 @@ KERNELS: dict[str, Kernel] = {
         ("uacc", "block", "bytes", "taps"), ("gather_half", "window"), role="bundle_tile", file="bundle_tile"
     ),
     "pixels_tile": Kernel(("uacc", "x", "block"), ("bundle",), vector=True),
+    "lists": Kernel(calls=("bundle",)),
+    "list_cell": Kernel(("x", "hits", "bytes"), ("lists",), vector=True),
+    "list_ends": Kernel(calls=("lists",)),
+    "list": Kernel(("x", "hits", "bytes"), ("list_cell", "list_ends")),
+    "pool_cell": Kernel(("x", "hits"), vector=True),
+    "list_pooled": Kernel(("x", "hits", "bytes"), ("list_cell", "list_ends", "pool_cell")),
+    "add_group": Kernel(("block",), ("lists",), vector=True),
+    "add_rows": Kernel(("block", "budget"), ("add_group",), vector=True),
+    "unload": Kernel(("uacc", "block"), vector=True),
+    "walk": Kernel(("uacc", "block", "budget"), ("add_rows", "unload")),
+    "walk_tile": Kernel(("uacc", "block", "budget"), ("walk",)),
+    "spread_row": Kernel(("uacc",), vector=True),
+    "spread": Kernel(("uacc", "x", "block"), ("bundle", "spread_row")),
     "begin": Kernel(("uacc", "const")),
+    "fire_few": Kernel(("uacc", "theta")),
+    "fire_wide": Kernel(("theta",)),
     "fire_back": Kernel(("uacc", "theta", "block")),
     "settle_back": Kernel(("uacc",)),
 }
-_VECTORS = ("lanes", "bytes_t", "loads_t", "words_t")
+_VECTORS = ("lanes", "bytes_t", "loads_t", "words_t", "doubles_t")
 _SHORT = {"uint8_t": "u8", "int16_t": "i16", "uint16_t": "u16", "int32_t": "i32", "uint32_t": "u32"}
 
 
@@ -86,7 +101,7 @@ class Instance:
     @property
     def vector(self) -> bool:
         """Whether there is a variant in GNU vectors; pixels times weights are only for 16 bits."""
-        narrow = self.kernel != "pixels_tile" or ("uacc", "uint16_t") in self.types
+        narrow = self.kernel not in ("pixels_tile", "spread_row") or ("uacc", "uint16_t") in self.types
         return KERNELS[self.kernel].vector and narrow
 
     def calls(self) -> Iterator["Instance"]:
@@ -126,6 +141,13 @@ def instance(kernel: str, **types: str | int) -> Instance:
     want = KERNELS[kernel].types
     assert set(types) == set(want), f"{kernel} takes {want}, not {sorted(types)}"
     return Instance(kernel, tuple((p, str(types[p])) for p in want))
+
+
+def sources(one: Instance) -> list[str]:
+    """Its kernel's file, and the variant in GNU vectors where there is one, as they are."""
+    file = KERNELS[one.kernel].file or one.kernel
+    names = [f"{file}.c", *([f"{file}_vector.c"] if one.vector else [])]
+    return [(RUNTIME / name).read_text("utf-8") for name in names]
 
 
 def with_callees(wanted: list[Instance]) -> list[Instance]:

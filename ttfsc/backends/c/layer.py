@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from ttfsc.backends.c.cgen import holding
-from ttfsc.backends.c.fast import FIRING, HALF, block_of, cost_of, lower_bundle, shape_of, tile_of, why_not
+from ttfsc.backends.c.cost import FIRING
+from ttfsc.backends.c.fast import shape_of, why_not
 from ttfsc.backends.c.kernels import instance
 from ttfsc.backends.c.pack import pack
 from ttfsc.backends.c.parts import Parts
@@ -23,6 +24,7 @@ from ttfsc.backends.c.plan import (
     Step,
     choose_kernel,
 )  # fmt: skip
+from ttfsc.backends.c.walk import lower_bundle, method_of
 from ttfsc.ir import (
     Add,
     Array,
@@ -44,6 +46,7 @@ from ttfsc.ir import (
 )  # fmt: skip
 from ttfsc.ir.geometry import pool_out
 
+FEW_TICKS = 16  # that compilers unroll a loop over
 _ROUNDING = {"floor": 0, "nearest": 1, "zero": 2}
 
 
@@ -161,35 +164,32 @@ class _Layer:
 
     def fast(self) -> FastLayer:
         parts, (_, high, wide) = self.parts, self.grid
-        shapes = [shape_of(op, parts.values[op.x], self.net.arrays[op.w]) for op in self.ops]
         sink = self.sink()
         narrow = self.acc == "int16_t" and "int32_t" not in dict(sink.call.types).values()
-        uacc = "uint16_t" if narrow else "uint32_t"
-        block = min(
-            block_of(shape, self.net.arrays[op.w], spikes=isinstance(self.net.type_of(op.x), Spikes))
-            for shape, op in zip(shapes, self.ops, strict=True)
-        )
-        tile = tile_of(shapes, high, wide, parts.cpu.l2)
-        width = -(-shapes[0].outputs // block) * block * shapes[0].groups
+        few = isinstance(sink, FireSink) and sink.ticks <= FEW_TICKS
+        wide_v = few and not narrow and self.sums_are_narrow()
+        uacc = "uint16_t" if narrow or wide_v else "uint32_t"
+        method = method_of(parts, self.ops, uacc, (high, wide))
+        shape = shape_of(self.ops[0], parts.values[self.ops[0].x], self.net.arrays[self.ops[0].w])
+        width, tile = -(-shape.outputs // method.block) * method.block * shape.groups, method.tile
         bundles = tuple(
-            lower_bundle(
-                parts, op, f"b {self.op.name} {op.name}", self.step, uacc=uacc, block=block, pixels=tile * wide,
-                wide=wide,
-            )
+            lower_bundle(parts, op, f"b {self.op.name} {op.name}", self.step, uacc=uacc, method=method, wide=wide)
             for op in self.ops
-        )  # fmt: skip
-        halves = " of half bytes" if block == HALF else ""
-        cost = cost_of(shapes, high * wide, parts.cpu.adds)
-        why = f"{tile} of {high} rows at a time: the lists fit the cache; sums of {uacc[4:-2]} bits"
-        parts.choices.append(Choice(self.op.name, f"gathered rows, {block} outputs{halves}", why, cost))
+        )
+        parts.choices.append(Choice(self.op.name, method.kernel, method.reason, method.cost))
         bias, drift = self.constants("bias", self.ops), self.constants("drift", self.ops)
         ramp = drift is not None or any(op.kernel == "ramp" for op in self.ops)
         return FastLayer(
             self.id, tuple(self.lines), self.grid, width, tile, uacc, instance("begin", uacc=uacc, const=self.acc),
             bundles, parts.buffer(uacc, tile * wide * width, self.step),
             parts.buffer(uacc, tile * wide * width, self.step) if ramp else None, bias, drift,
-            fast_sink(sink, uacc, block),
+            fast_sink(sink, uacc, method.block, wide=wide_v),
         )  # fmt: skip
+
+    def sums_are_narrow(self) -> bool:
+        """Whether 16 bits hold S and W, whatever V(n) needs."""
+        found = self.parts.bounds[self.potential]
+        return all(int(np.abs(part).max(initial=0)) < 2**15 for pair in (found.s, found.w) for part in pair)
 
     def link(self, op: Conv2d | Dense) -> Link:
         parts = self.parts
@@ -211,7 +211,8 @@ class _Layer:
         weights = parts.packed(op, packed)
         fields = (*fields, packed.row_bytes, packed.code.bits, packed.code.mul, packed.code.off)
         spread = packed.code.bits < 8 if kernel == "depthwise" else packed.code.bits not in (1, 2, 4, 8)
-        types = {"acc": self.acc} if events else {"acc": self.acc, "x": x.ctype}
+        counts = "uint8_t" if hits is None else self.parts.buffers[hits].ctype
+        types = {"acc": self.acc} if events else {"acc": self.acc, "x": x.ctype, "hits": counts}
         link = Link(
             instance(kernel, **types),
             parts.geometry(f"k {self.op.name} {op.name}", "link", fields, show_op(op)),
@@ -244,7 +245,7 @@ class _Layer:
         )
 
     def pooling(self, op: Conv2d, x: Operand, size: tuple[int, int]) -> str:
-        fields = (x.grid[1], x.grid[2], x.grid[0], *size, *op.pool, *op.pool_stride, *op.pool_pad[:2])
+        fields = (x.grid[1], x.grid[2], x.grid[0], *size, *op.pool, *op.pool_stride, *op.pool_pad[:2], x.grid[1])
         return self.parts.geometry(f"g {self.op.name} {op.name}", "pool", fields, show_op(op))
 
     def pool_sum(self, op: Conv2d, x: Operand, pool: str, size: tuple[int, int]) -> tuple[Operand, int | None]:
@@ -256,8 +257,9 @@ class _Layer:
             raise TtfsError.one(codes.WIDTH, fact, loc=op.loc, subject=op.subject)
         grid = (x.grid[0], size[0], size[1])
         out = self.parts.stored(Operand(None, holding(low, high), grid, low, high), self.step)
-        hits = self.parts.buffer("uint16_t", out.size, self.step) if op.kernel == "ramp" else None
-        call = instance("pool_sum", x=x.ctype, sum=out.ctype)
+        counts = holding(0, fold)
+        hits = self.parts.buffer(counts, out.size, self.step) if op.kernel == "ramp" else None
+        call = instance("pool_sum", x=x.ctype, sum=out.ctype, hits=counts)
         id = self.parts.id(f"{self.op.name} {op.name} {self.step}")
         self.before.append(Move(id, (show_op(op),), call, x, out, pool, hits))
         return out, hits
@@ -349,11 +351,17 @@ class _Layer:
         return FireSink(call, Constants(name, not shared, per_neuron), t.ticks, op.force_last, out)
 
 
-def fast_sink(sink: FireSink | MembraneSink | RecallSink, uacc: str, block: int) -> FireSink | MembraneSink:
+def fast_sink(
+    sink: FireSink | MembraneSink | RecallSink, uacc: str, block: int, *, wide: bool
+) -> FireSink | MembraneSink:
     """The same sink by the kernels that read sums without sign."""
     match sink:
         case FireSink():
             theta = dict(sink.call.types)["theta"]
+            if wide:
+                return replace(sink, call=instance("fire_wide", theta=theta))
+            if sink.ticks <= FEW_TICKS:
+                return replace(sink, call=instance("fire_few", uacc=uacc, theta=theta))
             return replace(sink, call=instance("fire_back", uacc=uacc, theta=theta, block=block))
         case MembraneSink():
             return replace(sink, call=instance("settle_back", uacc=uacc))

@@ -5,17 +5,16 @@ from hashlib import sha256
 
 import numpy as np
 
+from ttfsc.backends.c.calls import calls_of
 from ttfsc.backends.c.cgen import holding, identifier
 from ttfsc.backends.c.cpu import Cpu, cpu_named
+from ttfsc.backends.c.fuse import fused
 from ttfsc.backends.c.kernels import Instance, instance, with_callees
 from ttfsc.backends.c.layer import Parts, lower_layer
 from ttfsc.backends.c.memory import arenas, placed, state_bytes
 from ttfsc.backends.c.plan import (
     Answer,
-    FastLayer,
-    FireSink,
     Layer,
-    Link,
     Move,
     Operand,
     Plan,
@@ -23,6 +22,8 @@ from ttfsc.backends.c.plan import (
     Step,
     Traced,
 )
+from ttfsc.backends.c.split import check_threads, with_copies
+from ttfsc.backends.c.stack import stack_bytes
 from ttfsc.ir import (
     Analog,
     Decode,
@@ -48,18 +49,21 @@ MAX_TICKS = 16384  # spike values are at most 16 bits wide, and encode multiplie
 BLOB_FROM = 1 << 20  # bytes of packed weights from which they leave the source file
 
 
-def lower(net: Net, *, name: str | None = None, blob_from: int = BLOB_FROM, cpu: str = "generic") -> Plan:
+def lower(
+    net: Net, *, name: str | None = None, blob_from: int = BLOB_FROM, cpu: str = "generic", threads: int = 1
+) -> Plan:
     """Plan a quantized net (stage `quantized`: integer arrays, proven widths).
 
     name: prefix of every symbol, the net's name if None. blob_from: packed bytes from which weights leave the source.
-    cpu: what to plan for.
+    cpu: what to plan for. threads: pieces that a layer may be cut into.
     Raises TtfsError: wrong stage, a width that does not hold, or what this backend cannot express.
     """
     check_stage(net, "quantized")
+    check_threads(threads)
     faults = list(_unsupported(net))
     if faults:
         raise TtfsError(faults)
-    return _Lower(net, cpu_named(cpu)).plan(identifier(name or net.name), blob_from)
+    return _Lower(net, cpu_named(cpu)).plan(identifier(name or net.name), blob_from, threads)
 
 
 def _unsupported(net: Net) -> Iterator[Fault]:
@@ -82,12 +86,15 @@ class _Lower:
         self.traced = list[Traced]()
         self.input: Operand | None = None
 
-    def plan(self, name: str, blob_from: int) -> Plan:
+    def plan(self, name: str, blob_from: int, threads: int) -> Plan:
         for op in self.net.ops:
             self.lower(op)
         assert self.input is not None
         parts, net = self.parts, self.net
-        buffers = placed(parts.buffers)
+        steps, buffers, geometries = self.steps, parts.buffers, parts.geometries
+        if threads == 1:  # rows that are pooled as they are made cannot be cut apart
+            steps, buffers, geometries = fused(steps, buffers, geometries)
+        buffers = placed(with_copies(steps, buffers, threads))
         spaces = arenas(buffers)
         answer, source = net.answer, net.input
         assert isinstance(answer, Decode)
@@ -96,24 +103,15 @@ class _Lower:
             name, net.name, sha256(show(net, hashes=True).encode()).hexdigest()[:8], source.scale,
             isinstance(source.type, Spikes), self.input, source.type.shape, answer.type.shape[0], answer.rule,
             _ticks(answer), parts.spike,
-            buffers, spaces, state_bytes(spaces), tuple(parts.tables), tuple(parts.geometries), weights,
-            sum(w.packed.data.size for w in weights) > blob_from, tuple(self.steps), tuple(self.traced),
-            tuple(with_callees(self.instances())), tuple(parts.choices),
+            buffers, spaces, state_bytes(spaces), tuple(parts.tables), tuple(geometries), weights,
+            sum(w.packed.data.size for w in weights) > blob_from, tuple(steps), tuple(self.traced),
+            tuple(with_callees(self.instances())), tuple(parts.choices), stack_bytes(map(calls_of, steps)),
+            threads,
         )  # fmt: skip
 
     def instances(self) -> list[Instance]:
         found = [instance("in_range")] + ([instance("show")] if self.traced else [])
-        for step in self.steps:
-            match step:
-                case Layer():
-                    found += _layer_calls(step)
-                case FastLayer():
-                    found += _fast_calls(step)
-                case Move():
-                    found.append(step.call)
-                case Answer():
-                    found.append(instance({"membrane": "best", "first_spike": "first", "weighted": "weigh"}[step.rule]))
-                    found += [instance("best")] if step.rule == "weighted" else []
+        found += [call for step in self.steps for call in calls_of(step)]
         if any(i.kernel in ("rows", "depthwise", "rows_at") for i in found):
             found.insert(0, instance("link"))
         return found
@@ -159,7 +157,7 @@ class _Lower:
     def max_pool(self, op: MaxPool) -> None:
         x = self.parts.read(op.x, len(self.steps))
         out = Operand(None, x.ctype, grid_of(op.type.shape), x.low, x.high)
-        fields = (x.grid[1], x.grid[2], x.grid[0], *out.grid[1:], *op.kernel, *op.stride, *op.pad[:2])
+        fields = (x.grid[1], x.grid[2], x.grid[0], *out.grid[1:], *op.kernel, *op.stride, *op.pad[:2], x.grid[1])
         pool = self.parts.geometry(f"g {op.name}", "pool", fields, show_op(op))
         self.parts.values[op.name] = self.move(op, instance("max_pool", x=x.ctype), x, out, pool=pool)
 
@@ -210,42 +208,3 @@ class _Lower:
 def _ticks(answer: Decode) -> int:
     assert isinstance(answer.type, Scores)
     return answer.type.ticks
-
-
-def _fast_calls(layer: FastLayer) -> Iterator[Instance]:
-    yield layer.begin
-    for bundle in layer.bundles:
-        if bundle.sort is not None:
-            yield bundle.sort
-        yield bundle.call
-    yield layer.sink.call
-    if isinstance(layer.sink, FireSink) and layer.sink.force_last:
-        yield instance("force_last")
-
-
-def _layer_calls(layer: Layer) -> Iterator[Instance]:
-    acc = layer.acc
-    yield instance("start", acc=acc)
-    for link in layer.links:
-        yield link.call
-        if layer.streaming:
-            yield from _stream_calls(link, acc)
-    if layer.streaming and len(layer.links) > 1:
-        yield instance("add", acc=acc)
-    yield layer.sink.call
-    match layer.sink:
-        case FireSink():
-            yield instance("silence")
-            if layer.sink.force_last:
-                yield instance("force_last")
-        case RecallSink() if layer.slope is not None:
-            yield instance("add", acc=acc)
-        case _:
-            pass
-
-
-def _stream_calls(link: Link, acc: str) -> Iterator[Instance]:
-    if link.leak is not None:
-        yield instance("leak", acc=acc)
-    if link.drift is not None or link.current is not None:
-        yield instance("add", acc=acc)

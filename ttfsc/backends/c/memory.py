@@ -18,6 +18,7 @@ class Buffer:
     first: int
     last: int
     offset: int = 0
+    copies: int = 1  # that many stretches, one for each piece of a step
 
     def meets(self, other: "Buffer") -> bool:
         """Whether both are alive at some step."""

@@ -154,12 +154,14 @@ class Layer:
     bias: Constants | None  # windowed: of all links together
     drift: Constants | None
     sink: FireSink | MembraneSink | RecallSink
+    pool: "Move | None" = None  # pools the rows as they are made; only `rows` of them are kept
+    rows: int = 0
     kind: str = "layer"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One synapse op of a fast layer: rows gathered by spikes, or by pixels (then no buffers)."""
+    """One synapse op of a fast layer: every input times its weight row."""
 
     call: Instance
     geometry: str
@@ -167,6 +169,13 @@ class Bundle:
     weights: str
     offset: int  # of the weights in the blob
     ramp: bool
+    kind: str = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Gather(Bundle):
+    """Weight rows gathered eight by eight: spikes sorted by value, lists merged for each output position."""
+
     most: int = 0  # eights of rows that a 16-bit sum holds
     sort: Instance | None = None
     order: int = -1  # buffers
@@ -177,6 +186,25 @@ class Bundle:
     late: int = -1
     at: int = -1
     whole: int = -1
+    kind: str = "gather"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk(Bundle):
+    """Weight rows times their inputs, from one list of what carries something; fields as in runtime/lists.c."""
+
+    most: int = 0  # entries that a 16-bit sum holds
+    list: Instance | None = None
+    where: int = -1  # buffers
+    value: int = -1
+    count: int | None = None
+    first: int = -1
+    top: int = -1
+    total: int = -1
+    spikes: int | None = None
+    cell: int | None = None
+    hits: int | None = None
+    kind: str = "walk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +308,8 @@ class Plan:
     traced: tuple[Traced, ...]
     instances: tuple[Instance, ...]
     choices: tuple[Choice, ...]
+    stack_bytes: int  # of one inference at most, optimised
+    threads: int = 1  # pieces that a layer is cut into at most
 
     @property
     def weight_bytes(self) -> int:

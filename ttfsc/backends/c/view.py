@@ -7,18 +7,36 @@ from dataclasses import asdict, dataclass
 
 from ttfsc.backends.c.cgen import SIZES, table
 from ttfsc.backends.c.kernels import instance
-from ttfsc.backends.c.plan import Bundle, Constants, FireSink, Layer, Link, Operand, Plan, RecallSink, Step, Traced
+from ttfsc.backends.c.plan import (
+    Bundle,
+    Constants,
+    FastLayer,
+    FireSink,
+    Layer,
+    Link,
+    Move,
+    Operand,
+    Plan,
+    RecallSink,
+    Step,
+    Traced,
+)
 from ttfsc.backends.c.render import render
+from ttfsc.backends.c.split import pieces_of, rows_of
 from ttfsc.ir import Array, Grid, grid_of, show_shape
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a model takes, in bytes: weights and tables in ROM, state in RAM. Machine code comes on top of rom."""
+    """What a model takes, in bytes: weights and tables in ROM, state in RAM. Machine code comes on top of rom.
+
+    stack: of one call at most, compiled with optimisation (-O1 and more).
+    """
 
     weights: int
     tables: int
     ram: int
+    stack: int
 
     @property
     def rom(self) -> int:
@@ -30,7 +48,7 @@ def cost_of(plan: Plan) -> Cost:
     """The plan's cost, before any compiler has seen it."""
     tables = sum(SIZES[t.ctype] * t.values.size for t in plan.tables)
     structs = sum(SIZES["int32_t"] * len(g.fields) for g in plan.geometries)
-    return Cost(plan.weight_bytes, tables + structs, plan.state_bytes)
+    return Cost(plan.weight_bytes, tables + structs, plan.state_bytes, plan.stack_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +102,8 @@ class View:
         if index is None:
             return "NULL"
         b = self.plan.buffers[index]
-        return f"s->{b.ctype[:-2]} + {b.offset}" if b.offset else f"s->{b.ctype[:-2]}"
+        own = f" + k * {b.length // b.copies}" if b.copies > 1 else ""
+        return (f"s->{b.ctype[:-2]} + {b.offset}" if b.offset else f"s->{b.ctype[:-2]}") + own
 
     def at(self, x: Operand) -> str:
         """An operand's address."""
@@ -110,6 +129,11 @@ class View:
         own = f" + (y * {wide} + i) * {n * sink.ticks}" if sink.theta.per_neuron else ""
         return f"{self.plan.name}_{sink.theta.table}{own}"
 
+    def at_once(self, layer: FastLayer) -> bool:
+        """Whether all neurons of a fast layer's tile lie one after the other and share their thresholds."""
+        sink = layer.sink
+        return isinstance(sink, FireSink) and not sink.theta.per_channel and layer.width == layer.grid[0]
+
     def constants(self, c: Constants | None, per_pixel: int) -> str:
         """Where the constants of output position i start; NULL for none."""
         if c is None:
@@ -133,27 +157,90 @@ class View:
         """The layer as [C, H, W]."""
         return grid_of(t.shape)
 
-    def rows(self, values: Array) -> str:
+    def samples(self, values: Array) -> str:
         """The body of a two-dimensional initialiser."""
         return ",\n".join(f"\n    {{\n{table(row, '        ')}\n    }}" for row in values) + "\n"
 
-    def printed(self, step: Step) -> Printed:
-        """The step as a function that takes what its body names, and nothing else."""
-        p = self.plan.name
+    def traced(self, step: Step) -> tuple[Traced, ...]:
+        """What the trace shows of a step."""
+        return tuple(t for t in self.plan.traced if t.step == step.id)
+
+    def position(self, layer: Layer) -> str:
+        """Where the spikes of output position i of a layer go; a ring of rows where they are pooled at once."""
+        assert isinstance(layer.sink, FireSink)
+        start, (n, _, wide) = self.at(layer.sink.out), layer.grid
+        return f"{start} + (y % {layer.rows} * {wide} + x) * {n}" if layer.pool else f"{start} + i * {n}"
+
+    def pool(self, move: Move) -> tuple[int, ...]:
+        """The fields of a pooling's struct (runtime/pool.c)."""
+        return next(g.fields for g in self.plan.geometries if g.name == move.pool)
+
+    def pieces(self, step: Step) -> int:
+        """Into how many pieces a step is cut."""
+        return pieces_of(step, self.plan.threads)
+
+    def rows(self, step: Step) -> tuple[str, str]:
+        """The output rows that a step does, from and to; of a step that is cut, piece k's."""
+        return ("first", "last") if self.pieces(step) > 1 else ("0", str(rows_of(step)))
+
+    def positions(self, layer: Layer) -> tuple[str, str]:
+        """`rows` as output positions."""
+        height, wide = layer.grid[1:]
+        return (f"first * {wide}", f"last * {wide}") if self.pieces(layer) > 1 else ("0", str(height * wide))
+
+    def printed(self, step: Step) -> list[Printed]:
+        """The step as functions that take what their bodies name, and nothing else."""
         kind = "stream" if isinstance(step, Layer) and step.streaming else step.kind
-        body = render(f"{kind}.j2", v=self, p=p, P=p.upper(), step=step, spike=f"{p}_spike_t").decode()
-        parameters = [
-            ("s", f"{p}_state_t *s"), ("weights", "const uint8_t *weights"), ("in", f"const {p}_in_t *in"),
-            ("scores", "int32_t *scores"), ("label", "uint16_t *label"),
-        ]  # fmt: skip
-        used = [(name, text) for name, text in parameters if re.search(rf"\b{name}\b", body)]
+        shown = () if isinstance(step, Layer) and step.pool else self.traced(step)
+        pieces = self.pieces(step)
+        if pieces == 1:
+            return [self._whole(step, step.id, kind, shown)]
+        before = [self._whole(step, f"{step.id}_sort", "listed", ())] if self._sorts(step) else []
+        return [*before, self._cut(step, kind, shown, pieces)]
+
+    def _sorts(self, step: Step) -> bool:
+        return isinstance(step, FastLayer) and any(b.kind != "direct" for b in step.bundles)
+
+    def _body(self, step: Step, kind: str) -> str:
+        p = self.plan.name
+        return render(f"{kind}.j2", v=self, p=p, P=p.upper(), step=step, spike=f"{p}_spike_t").decode()
+
+    def _whole(self, step: Step, id: str, kind: str, shown: tuple[Traced, ...]) -> Printed:
+        p, body = self.plan.name, self._body(step, kind)
+        used = [(name, text) for name, text in self._given() if re.search(rf"\b{name}\b", body)]
         return Printed(
             step.lines,
-            f"{p}_do_{step.id}({', '.join(text for _, text in used)})",
-            f"{p}_do_{step.id}({', '.join(name for name, _ in used)})",
+            f"{p}_do_{id}({', '.join(text for _, text in used)})",
+            f"{p}_do_{id}({', '.join(name for name, _ in used)})",
             body,
-            tuple(t for t in self.plan.traced if t.step == step.id),
+            shown,
         )
+
+    def _cut(self, step: Step, kind: str, shown: tuple[Traced, ...], pieces: int) -> Printed:
+        """Piece k of a step: rows `first` to `last`."""
+        p, body = self.plan.name, self._body(step, kind)
+        names = [(name, text) for name, text in self._given() if re.search(rf"\b{name}\b", body)]
+        taken = [f"    {text.replace('*', '*const ')} = ((const {p}_work_t *)work)->{name};\n" for name, text in names]
+        taken += [
+            f"    const int32_t {end} = {rows_of(step)} * {k} / {pieces};\n"
+            for end, k in (("first", "k"), ("last", "(k + 1)"))
+        ]
+        id = f"{p}_do_{step.id}"
+        return Printed(
+            step.lines,
+            f"{id}(void *work, int32_t k)",
+            f"{p}_split(threads, {pieces}, {id}, &work)",
+            "".join(taken) + body,
+            shown,
+        )
+
+    def _given(self) -> list[tuple[str, str]]:
+        """What steps may name: name and declaration."""
+        p = self.plan.name
+        return [
+            ("s", f"{p}_state_t *s"), ("weights", "const uint8_t *weights"), ("in", f"const {p}_in_t *in"),
+            ("scores", "int32_t *scores"), ("label", "uint16_t *label"), ("trace", f"{p}_spike_t *trace"),
+        ]  # fmt: skip
 
 
 def described(plan: Plan) -> bytes:
@@ -180,7 +267,13 @@ def described(plan: Plan) -> bytes:
         "ticks": plan.ticks,
         "spike_type": plan.spike,
         "layers": layers,
-        "cost": {"weights": cost_of(plan).weights, "tables": cost_of(plan).tables, "state": cost_of(plan).ram},
+        "cost": {
+            "weights": cost_of(plan).weights,
+            "tables": cost_of(plan).tables,
+            "state": cost_of(plan).ram,
+            "stack": plan.stack_bytes,
+        },
+        "threads": plan.threads,
         "blob": plan.blob,
         "plan": [asdict(choice) for choice in plan.choices],
     }

@@ -30,11 +30,11 @@ static inline int32_t tiny_in_range(const tiny_in_t *in, int32_t n, int32_t low,
     return wrong == 0 ? 1 : 0;
 }
 
-/* A layer's spikes for the trace: channel-last becomes channel-major. */
-static inline void tiny_show(const tiny_spike_t *x, int32_t channels, int32_t pixels, tiny_spike_t *trace)
+/* `count` positions of a layer's spikes for the trace: channel-last becomes channel-major; pixels: of the layer. */
+static inline void tiny_show(const tiny_spike_t *x, int32_t channels, int32_t count, int32_t pixels, tiny_spike_t *trace)
 {
     for (int32_t c = 0; c < channels; c++) {
-        for (int32_t p = 0; p < pixels; p++) {
+        for (int32_t p = 0; p < count; p++) {
             trace[c * pixels + p] = x[p * channels + c];
         }
     }
@@ -117,7 +117,7 @@ TINY_INLINE void tiny_add_row_i16(const tiny_link_t *k, const uint8_t *row, int3
 /* What one output pixel receives: every input that carries something brings its weight row to all output channels.
  * x [in_h][in_w][in_c]; hits likewise: how many spikes each sum holds; NULL: one wherever x is not 0.
  * w [groups][k_h][k_w][in_c / groups] rows. slope NULL: hold kernel, only sums. */
-TINY_INLINE void tiny_rows_i16_u8(const tiny_link_t *k, const uint8_t *w, const uint8_t *x, const uint16_t *hits,
+TINY_INLINE void tiny_rows_i16_u8_u8(const tiny_link_t *k, const uint8_t *w, const uint8_t *x, const uint8_t *hits,
     int32_t oy, int32_t ox, int16_t *sum, int16_t *slope, uint8_t *scratch)
 {
     const int32_t cin = k->in_c / k->groups;
@@ -191,27 +191,32 @@ static inline void tiny_silence(tiny_spike_t *out, int32_t n)
 typedef struct {
     int32_t in_h, in_w, channels, out_h, out_w;
     int32_t k_h, k_w, stride_h, stride_w, pad_t, pad_l;
+    int32_t kept; /* rows of the operand in memory: row y lies at y % kept */
 } tiny_pool_t;
 
-/* Sums over pooling windows, and into hits (may be NULL) how many of the summed values were not 0. */
-static inline void tiny_pool_sum_u8_u8(const tiny_pool_t *p, const uint8_t *x, uint8_t *sum, uint16_t *hits)
+/* One row of sums over pooling windows, and into hits (may be NULL) how many of the summed values were not 0. */
+static inline void tiny_pool_sum_u8_u8_u8(const tiny_pool_t *p, int32_t row, const uint8_t *x, uint8_t *sum, uint8_t *hits)
 {
-    for (int32_t i = 0; i < p->out_h * p->out_w * p->channels; i++) {
-        const int32_t c = i % p->channels;
-        const int32_t top = i / p->channels / p->out_w * p->stride_h - p->pad_t;
-        const int32_t left = i / p->channels % p->out_w * p->stride_w - p->pad_l;
-        int32_t total = 0;
-        int32_t count = 0;
+    const int32_t top = row * p->stride_h - p->pad_t;
+    for (int32_t i = 0; i < p->out_w; i++) {
+        const int32_t left = i * p->stride_w - p->pad_l;
+        const int32_t to = (row * p->out_w + i) * p->channels;
+        for (int32_t c = 0; c < p->channels; c++) {
+            sum[to + c] = 0;
+        }
+        for (int32_t c = 0; hits != NULL && c < p->channels; c++) {
+            hits[to + c] = 0;
+        }
         for (int32_t y = top < 0 ? 0 : top; y < top + p->k_h && y < p->in_h; y++) {
             for (int32_t z = left < 0 ? 0 : left; z < left + p->k_w && z < p->in_w; z++) {
-                const int32_t v = (int32_t)x[(y * p->in_w + z) * p->channels + c];
-                total += v;
-                count += v != 0 ? 1 : 0;
+                const uint8_t *const from = x + (y % p->kept * p->in_w + z) * p->channels;
+                for (int32_t c = 0; c < p->channels; c++) {
+                    sum[to + c] = (uint8_t)((int32_t)sum[to + c] + (int32_t)from[c]);
+                }
+                for (int32_t c = 0; hits != NULL && c < p->channels; c++) {
+                    hits[to + c] = (uint8_t)(hits[to + c] + (from[c] != 0 ? 1 : 0));
+                }
             }
-        }
-        sum[i] = (uint8_t)total;
-        if (hits != NULL) {
-            hits[i] = (uint16_t)count;
         }
     }
 }
@@ -242,7 +247,7 @@ static inline uint16_t tiny_best(const int32_t *scores, int32_t n)
 static const tiny_link_t tiny_k_c1_c1_v = { 6, 6, 1, 4, 1, 3, 3, 1, 1, 1, 1, 1, 1, 2, 4, 1, -8 };
 
 /* %c2.m = conv2d %c1 w=@c2.m.w kernel=ramp bits=4 pool=2x2 pool_stride=2x2 : potential<6x1x1, 4..> */
-static const tiny_pool_t tiny_g_c2_c2_m = { 6, 6, 4, 3, 3, 2, 2, 2, 2, 0, 0 };
+static const tiny_pool_t tiny_g_c2_c2_m = { 6, 6, 4, 3, 3, 2, 2, 2, 2, 0, 0, 2 };
 
 /* %c2.m = conv2d %c1 w=@c2.m.w kernel=ramp bits=4 pool=2x2 pool_stride=2x2 : potential<6x1x1, 4..> */
 static const tiny_link_t tiny_k_c2_c2_m = { 3, 3, 4, 6, 1, 3, 3, 1, 1, 0, 0, 1, 1, 3, 4, 1, -8 };
@@ -289,25 +294,28 @@ static const uint8_t tiny_w_out_v[12] = {
 
 /* %c1.v = conv2d %in w=@c1.v.w bits=4 pad=1x1x1x1 : potential<4x6x6, 0..> */
 /* %c1 = fire %c1.v theta=@c1.theta width=16 : spikes<4x6x6, 0..4> */
-static void tiny_do_c1(tiny_state_t *s, const tiny_in_t *in)
+static void tiny_do_c1(tiny_state_t *s, const tiny_in_t *in, tiny_spike_t *trace)
 {
     int16_t *const sum = s->int16;
+    int32_t pooled = 0; /* rows */
     for (int32_t i = 0; i < 36; i++) {
         const int32_t y = i / 6;
         const int32_t x = i % 6;
-        tiny_spike_t *const out = s->uint8 + i * 4;
+        tiny_spike_t *const out = s->uint8 + (y % 2 * 6 + x) * 4;
         tiny_silence(out, 4);
         tiny_start_i16(sum, NULL, 4);
-        tiny_rows_i16_u8(&tiny_k_c1_c1_v, tiny_w_c1_v, in, NULL, y, x,
+        tiny_rows_i16_u8_u8(&tiny_k_c1_c1_v, tiny_w_c1_v, in, NULL, y, x,
             sum, NULL, NULL);
         tiny_fire_i16_i16(sum, NULL, tiny_theta_c1, 0, 4, 4, out);
+        if (x == 5) { /* the row is complete */
+            if (trace != NULL) {
+                tiny_show(s->uint8 + y % 2 * 24, 4, 6, 36, trace + 0 + y * 6);
+            }
+            for (; pooled < 3 && (pooled * 2 + 1 <= y || y == 5); pooled++) {
+                tiny_pool_sum_u8_u8_u8(&tiny_g_c2_c2_m, pooled, s->uint8, s->uint8 + 48, s->uint8 + 84);
+            }
+        }
     }
-}
-
-/* %c2.m = conv2d %c1 w=@c2.m.w kernel=ramp bits=4 pool=2x2 pool_stride=2x2 : potential<6x1x1, 4..> */
-static void tiny_do_c2_c2_m_1(tiny_state_t *s)
-{
-    tiny_pool_sum_u8_u8(&tiny_g_c2_c2_m, s->uint8, s->uint8 + 144, s->uint16);
 }
 
 /* %c2.m = conv2d %c1 w=@c2.m.w kernel=ramp bits=4 pool=2x2 pool_stride=2x2 : potential<6x1x1, 4..> */
@@ -323,7 +331,7 @@ static void tiny_do_c2(tiny_state_t *s)
         tiny_silence(out, 6);
         tiny_start_i16(sum, NULL, 6);
         tiny_start_i16(slope, NULL, 6);
-        tiny_rows_i16_u8(&tiny_k_c2_c2_m, tiny_w_c2_m, s->uint8 + 144, s->uint16, y, x,
+        tiny_rows_i16_u8_u8(&tiny_k_c2_c2_m, tiny_w_c2_m, s->uint8 + 48, s->uint8 + 84, y, x,
             sum, slope, NULL);
         tiny_fire_i16_i16(sum, slope, tiny_theta_c2, 0, 4, 6, out);
     }
@@ -340,7 +348,7 @@ static void tiny_do_out(tiny_state_t *s, int32_t *scores)
         const int32_t x = i % 1;
         tiny_start_i16(sum, tiny_bias_out_out_v, 3);
         tiny_start_i16(slope, NULL, 3);
-        tiny_rows_i16_u8(&tiny_k_out_out_v, tiny_w_out_v, s->uint8, NULL, y, x,
+        tiny_rows_i16_u8_u8(&tiny_k_out_out_v, tiny_w_out_v, s->uint8, NULL, y, x,
             sum, slope, NULL);
         tiny_settle_i16(sum, slope, 4, 3, 1, scores + i);
     }
@@ -361,14 +369,10 @@ static tiny_status_t tiny_infer(tiny_state_t *s, const tiny_in_t *in, int32_t *s
     if (tiny_in_range(in, TINY_IN_LEN, 0, 255) == 0) {
         return TINY_E_RANGE;
     }
-    tiny_do_c1(s, in);
-    if (trace != NULL) {
-        tiny_show(s->uint8, 4, 36, trace + 0);
-    }
-    tiny_do_c2_c2_m_1(s);
+    tiny_do_c1(s, in, trace);
     tiny_do_c2(s);
     if (trace != NULL) {
-        tiny_show(s->uint8, 6, 1, trace + 144);
+        tiny_show(s->uint8, 6, 1, 1, trace + 144);
     }
     tiny_do_out(s, scores);
     tiny_do_out_label(scores, label);

@@ -9,7 +9,7 @@
 
 #define TINY_SAMPLES 4
 
-typedef char tiny_state_size_is_as_promised[(sizeof(tiny_state_t) == 276) ? 1 : -1];
+typedef char tiny_state_size_is_as_promised[(sizeof(tiny_state_t) == 144) ? 1 : -1];
 
 static const tiny_in_t tiny_test_in[TINY_SAMPLES][TINY_IN_LEN] = {
     {

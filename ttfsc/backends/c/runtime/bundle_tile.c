@@ -23,7 +23,9 @@ TTFS_INLINE void ttfs_bundle_tile(const ttfs_bundle_t *k, const uint8_t *restric
         for (int32_t b = 0; b < k->blocks; b++) {
             const int32_t block = g * k->blocks + b;
             const int32_t next = pixels == 1 && k->ahead != 0 && b + 1 < k->blocks ? stretch : 0;
-            for (int32_t i = 0; pixels > 1 && k->ahead != 0 && i < stretch; i += 64) {
+            const int32_t more = pixels > 1 && k->ahead != 0 && b + 1 < k->blocks && eights > 0 ? stretch / 64 : 0;
+            const int32_t lines = more > 0 ? more / eights + 1 : 0;
+            for (int32_t i = 0; pixels > 1 && k->ahead != 0 && b == 0 && i < stretch; i += 64) {
                 TTFS_TOUCH(w + block * stretch + i); /* in order: memory gives that four times as fast as rows */
             }
             for (int32_t p = 0; p < pixels; p++) {
@@ -34,7 +36,7 @@ TTFS_INLINE void ttfs_bundle_tile(const ttfs_bundle_t *k, const uint8_t *restric
                 for (int32_t i = at[p]; i < at[p + 1]; i += most) {
                     const int32_t left = at[p + 1] - i;
                     ttfs_gather(w + block * stretch, rows + 8 * i, late + i, left < most ? left : most,
-                                next, less_sum, less_slope, s, n);
+                                next, w + (block + 1) * stretch + i * lines * 64, lines, less_sum, less_slope, s, n);
                     less_sum = 0;
                     less_slope = 0;
                 }

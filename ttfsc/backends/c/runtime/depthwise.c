@@ -2,7 +2,7 @@
 
 /* As ttfs_rows where every input channel has a group of its own: w [k_h][k_w] rows over all output channels, so that
  * one tap is one pass over the channels. scratch [out_c] always; the packed row is spread into it first. */
-TTFS_INLINE void ttfs_depthwise(const ttfs_link_t *k, const uint8_t *w, const ttfs_x_t *x, const uint16_t *hits,
+TTFS_INLINE void ttfs_depthwise(const ttfs_link_t *k, const uint8_t *w, const ttfs_x_t *x, const ttfs_hits_t *hits,
     int32_t oy, int32_t ox, ttfs_acc_t *restrict sum, ttfs_acc_t *restrict slope,
     uint8_t *restrict scratch)
 {

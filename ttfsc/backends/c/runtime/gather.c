@@ -3,16 +3,19 @@
 /* Adds `eights` times eight rows of a block (rows: where they start in w; bytes 2 j and 2 j + 1 of one belong to outputs
  * j and j + block / 2): into sum times their value, into slope (may be NULL) once; sums of
  * ttfs_flush bytes do not carry. Sums are kept in 16 bits here, less_sum and less_slope undo the bias of the bytes.
- * next: how far the rows of the block behind this are, wanted soon; 0: none. */
+ * next: how far the rows of the block behind this are, wanted soon; 0: none. With every eight, `lines` cache lines from
+ * `soon` on are wanted soon as well. */
 TTFS_INLINE void ttfs_gather(const uint8_t *restrict w, const uint32_t *restrict rows, const uint8_t *restrict late,
-    int32_t eights, int32_t next, uint32_t less_sum, uint32_t less_slope, ttfs_uacc_t *restrict sum,
-    ttfs_uacc_t *restrict slope)
+    int32_t eights, int32_t next, const uint8_t *soon, int32_t lines, uint32_t less_sum, uint32_t less_slope,
+    ttfs_uacc_t *restrict sum, ttfs_uacc_t *restrict slope)
 {
     uint16_t s[ttfs_block];
     uint16_t n[ttfs_block];
     uint16_t t[ttfs_block];
     uint8_t byte[ttfs_block];
     (void)next;
+    (void)soon;
+    (void)lines;
     for (int32_t j = 0; j < ttfs_block; j++) {
         s[j] = 0;
         n[j] = 0;

@@ -3,14 +3,16 @@
 /* As gather.c with two weights in a byte: bytes 2 j and 2 j + 1 of a row belong, lower half first, to the outputs j,
  * j + block / 4, j + block / 2 and j + 3 block / 4. */
 TTFS_INLINE void ttfs_gather(const uint8_t *restrict w, const uint32_t *restrict rows, const uint8_t *restrict late,
-    int32_t eights, int32_t next, uint32_t less_sum, uint32_t less_slope, ttfs_uacc_t *restrict sum,
-    ttfs_uacc_t *restrict slope)
+    int32_t eights, int32_t next, const uint8_t *soon, int32_t lines, uint32_t less_sum, uint32_t less_slope,
+    ttfs_uacc_t *restrict sum, ttfs_uacc_t *restrict slope)
 {
     uint16_t s[2][ttfs_block / 2];
     uint16_t n[2][ttfs_block / 2];
     uint8_t low[ttfs_block / 2];
     uint8_t up[ttfs_block / 2];
     (void)next;
+    (void)soon;
+    (void)lines;
     for (int32_t j = 0; j < ttfs_block / 2; j++) {
         s[0][j] = 0;
         s[1][j] = 0;

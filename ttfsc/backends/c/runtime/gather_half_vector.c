@@ -3,8 +3,8 @@
 /* gather_half.c in GNU vectors. A 16-bit lane holds the weights of four outputs, a quarter of a block apart: the first
  * and third are added up as bytes; the sums of everything above the first still hold the third, which is taken off. */
 TTFS_INLINE void ttfs_gather(const uint8_t *restrict w, const uint32_t *restrict rows, const uint8_t *restrict late,
-    int32_t eights, int32_t next, uint32_t less_sum, uint32_t less_slope, ttfs_uacc_t *restrict sum,
-    ttfs_uacc_t *restrict slope)
+    int32_t eights, int32_t next, const uint8_t *soon, int32_t lines, uint32_t less_sum, uint32_t less_slope,
+    ttfs_uacc_t *restrict sum, ttfs_uacc_t *restrict slope)
 {
     for (int32_t from = 0; from < ttfs_block / 2; from += ttfs_lanes) {
         ttfs_words_t s[4];
@@ -33,6 +33,9 @@ TTFS_INLINE void ttfs_gather(const uint8_t *restrict w, const uint32_t *restrict
             const uint16_t x = late[i];
             for (int32_t l = 0; next != 0 && from == 0 && l < 8; l++) {
                 TTFS_FETCH(w + next + rows[8 * i + l]);
+            }
+            for (int32_t l = 0; from == 0 && l < lines; l++) {
+                TTFS_FETCH(soon + (i * lines + l) * 64);
             }
             for (int32_t q = 0; q < 4; q++) {
                 s[q] += part[q] * x;

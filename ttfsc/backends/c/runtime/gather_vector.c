@@ -3,8 +3,8 @@
 /* gather.c in GNU vectors: pairs of bytes are 16-bit lanes, so that the
  * first half of the block is in the low bytes, the second in the high ones. */
 TTFS_INLINE void ttfs_gather(const uint8_t *restrict w, const uint32_t *restrict rows, const uint8_t *restrict late,
-    int32_t eights, int32_t next, uint32_t less_sum, uint32_t less_slope, ttfs_uacc_t *restrict sum,
-    ttfs_uacc_t *restrict slope)
+    int32_t eights, int32_t next, const uint8_t *soon, int32_t lines, uint32_t less_sum, uint32_t less_slope,
+    ttfs_uacc_t *restrict sum, ttfs_uacc_t *restrict slope)
 {
     enum { ttfs_parts = ttfs_block < 2 * ttfs_lanes ? 1 : 2 };
     for (int32_t from = 0; from < ttfs_block; from += ttfs_parts * ttfs_lanes) {
@@ -26,6 +26,9 @@ TTFS_INLINE void ttfs_gather(const uint8_t *restrict w, const uint32_t *restrict
             const uint16_t x = late[i];
             for (int32_t l = 0; next != 0 && from == 0 && l < 8; l++) {
                 TTFS_FETCH(w + next + rows[8 * i + l]);
+            }
+            for (int32_t l = 0; from == 0 && l < lines; l++) {
+                TTFS_FETCH(soon + (i * lines + l) * 64);
             }
             for (int32_t q = 0; q < ttfs_parts; q++) {
                 ttfs_words_t even;

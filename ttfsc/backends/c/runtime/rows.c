@@ -3,7 +3,7 @@
 /* What one output pixel receives: every input that carries something brings its weight row to all output channels.
  * x [in_h][in_w][in_c]; hits likewise: how many spikes each sum holds; NULL: one wherever x is not 0.
  * w [groups][k_h][k_w][in_c / groups] rows. slope NULL: hold kernel, only sums. */
-TTFS_INLINE void ttfs_rows(const ttfs_link_t *k, const uint8_t *w, const ttfs_x_t *x, const uint16_t *hits,
+TTFS_INLINE void ttfs_rows(const ttfs_link_t *k, const uint8_t *w, const ttfs_x_t *x, const ttfs_hits_t *hits,
     int32_t oy, int32_t ox, ttfs_acc_t *sum, ttfs_acc_t *slope, uint8_t *scratch)
 {
     const int32_t cin = k->in_c / k->groups;

@@ -14,6 +14,7 @@ typedef uint16_t ttfs_uacc_t; /* the same without sign, for sums modulo its rang
 typedef int16_t ttfs_const_t; /* bias or drift */
 typedef uint8_t ttfs_x_t;     /* what a synapse reads: spike values, pixels, or sums of them */
 typedef uint16_t ttfs_sum_t;  /* sum over a pooling window */
+typedef uint8_t ttfs_hits_t;  /* number of spikes in one */
 typedef int16_t ttfs_theta_t; /* threshold table entry */
 typedef uint8_t ttfs_in_t;    /* the network's input */
 typedef uint8_t ttfs_spike_t; /* value of a spike, closes - tick; 0: never */
@@ -21,6 +22,7 @@ typedef uint8_t ttfs_spike_t; /* value of a spike, closes - tick; 0: never */
 enum {
     ttfs_block = 64, /* outputs that a weight row holds */
     ttfs_bytes = 64, /* of a weight row */
+    ttfs_budget = 17, /* a biased weight times that fits a byte */
     ttfs_flush = 8,  /* how many biased weights a byte can sum: 8, or 1 for none */
     ttfs_taps = 9,   /* inputs of a window, per channel */
     ttfs_long = 10,  /* ticks */
@@ -31,7 +33,10 @@ enum {
 typedef uint8_t ttfs_bytes_t __attribute__((vector_size(32)));
 typedef uint8_t ttfs_loads_t __attribute__((vector_size(32), aligned(1), may_alias));
 typedef uint16_t ttfs_words_t __attribute__((vector_size(32)));
+typedef uint8_t ttfs_sixteen_t __attribute__((vector_size(16)));
+typedef uint16_t ttfs_sums_t __attribute__((vector_size(32)));
 typedef uint16_t ttfs_eight_t __attribute__((vector_size(16)));
+typedef uint32_t ttfs_doubles_t __attribute__((vector_size(32)));
 typedef uint32_t ttfs_wide_t __attribute__((vector_size(32)));
 #endif
 
