@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from vgg16 import vgg16
 
+from bench.vgg import vgg16
 from ttfsc.backends.c import emit as emit_c
 from ttfsc.backends.c.engine import Engine as CEngine
 from ttfsc.backends.onnx import emit as emit_onnx

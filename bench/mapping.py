@@ -1,12 +1,16 @@
-"""What the fixed placements of VGG16 for CIFAR-10 cost on a core mesh, and how long its mapping files take.
+"""What placements of VGG16 for CIFAR-10 cost on a core mesh, and how long they and the mapping files take.
 
-    python bench/mapping.py             the table of docs/mapping-format.md; ends with 1 if a count is not as expected
-    python bench/mapping.py --anneal    also: tiles annealed, for multicast, unicast, and pooled at the source
-    python bench/mapping.py --limits    also: partitions under a synapse memory per core
-    python bench/mapping.py --growth    also: time and memory for VGG16s of 32x32 to 224x224 pixels, 279 to 13,239 cores
-    python bench/mapping.py --files     also: write, read and run the mapping files of a randomly weighted VGG16
+    python bench/mapping.py                 the table of docs/mapping-format.md; ends with 1 if a count is unexpected
+    python bench/mapping.py --anneal tiles  also: tiles annealed, for multicast, unicast, and pooled at the source
+    ... --anneal shared | routers | memory  also: neighbouring layers on common cores; 4 cores at each router; at most
+                                            128 KiB of kernels on a core
+    python bench/mapping.py --objectives    also: each objective of annealing by all of them
+    python bench/mapping.py --limits        also: partitions under a synapse memory per core
+    python bench/mapping.py --growth        also: time and memory for VGG16s of 32x32 to 224x224 pixels, to 13,239 cores
+    python bench/mapping.py --files         also: write, read and run the mapping files of a randomly weighted VGG16
 
 Counting: every one of the 284,682 neurons sends 0.256 spikes (expected values, no sampling), image input excluded.
+PYTHONPATH is the repository's root.
 """
 
 import argparse
@@ -20,35 +24,17 @@ from typing import Any
 
 import numpy as np
 
+from bench.vgg import vgg
 from ttfsc.backends import noc
 from ttfsc.hardware import Chip, Figure, load_chip
-from ttfsc.ir import (
-    OPEN,
-    Analog,
-    Array,
-    Builder,
-    Conv2d,
-    Decode,
-    Dense,
-    Fire,
-    Flatten,
-    Input,
-    MaxPool,
-    Net,
-    Ref,
-    layers_of,
-    link_loads,
-    run,
-    sent_rates,
-    traffic,
-)
+from ttfsc.ir import Core, Net, layers_of, link_loads, run, sent_rates, traffic
+from ttfsc.passes.flow import flow_of
 from ttfsc.passes.partition import partition
 from ttfsc.passes.place import place
 from ttfsc.passes.route import route
+from ttfsc.passes.search import cost_of
 
 RATE = 0.256
-VGG16: Sequence[int] = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: max pool
-DENSE: Sequence[int] = (4096, 4096)
 
 
 @dataclass(frozen=True)
@@ -67,45 +53,23 @@ EXPECTED = {
 }
 
 
-def vgg(plan: Sequence[int] = VGG16, dense: Sequence[int] = DENSE, side: int = 32, seed: int | None = None) -> Net:
-    """An integer VGG; weights and thresholds zero, which is all that mapping looks at, or random from a seed."""
-    rng = None if seed is None else np.random.default_rng(seed)
-    b, here, channels = Builder("vgg16", ticks=10), "in", 3
-    b.add(Input(name="in", type=Analog((3, side, side), 0, 255), scale=1 / 255))
+@dataclass(frozen=True)
+class Row:
+    """One annealed placement: what it searches for, where packets are pooled, at most so many hops."""
 
-    def weights(*shape: int) -> Array:
-        return np.zeros(shape, np.int8) if rng is None else rng.integers(-7, 8, shape, np.int8)
-
-    def fire(name: str, fan_in: int) -> str:
-        top = 0 if rng is None else round(2 * fan_in**0.5 * (300 if here == "in" else 10))
-        table = -(-top * (10 - np.arange(10)) // 10)
-        theta = b.array(f"{name}.theta", table[None].astype(np.int32))
-        return b.add(Fire(name=name, type=OPEN, v=Ref(f"{name}.v"), theta=theta, width=32)).name
-
-    for i, out in enumerate(plan):
-        if not out:
-            here = b.add(MaxPool(name=f"p{i}", type=OPEN, x=Ref(here), kernel=(2, 2), stride=(2, 2))).name
-            side //= 2
-            continue
-        w, kernel = b.array(f"c{i}.w", weights(out, channels, 3, 3)), "hold" if here == "in" else "ramp"
-        b.add(Conv2d(name=f"c{i}.v", type=OPEN, x=Ref(here), w=w, pad=(1, 1, 1, 1), bits=4, kernel=kernel))
-        here, channels = fire(f"c{i}", 9 * channels), out
-    here, size = b.add(Flatten(name="flat", type=OPEN, x=Ref(here))).name, channels * side * side
-    for i, out in enumerate(dense):
-        w = b.array(f"f{i}.w", weights(out, size))
-        b.add(Dense(name=f"f{i}.v", type=OPEN, x=Ref(here), w=w, bits=4, kernel="ramp"))
-        here, size = fire(f"f{i}", size), out
-    b.add(Dense(name="out.v", type=OPEN, x=Ref(here), w=b.array("out.w", weights(10, size)), bits=4, kernel="ramp"))
-    b.add(Decode(name="out", type=OPEN, xs=(Ref("out.v"),), rule="membrane", width=32))
-    return b.net()
+    objective: str
+    pool: str
+    limit: int
 
 
-# objective, pooled at the source, what is counted, at most so many hops
-ANNEALED: Sequence[tuple[str, str, str, int]] = (
-    ("multicast", "target", "hops_multicast", 345_000),
-    ("unicast", "target", "hops_unicast", 530_000),
-    ("multicast", "source", "hops_multicast", 290_000),
-)
+ANNEALED: dict[str, Sequence[Row]] = {
+    "tiles": (
+        Row("multicast", "target", 345_000), Row("unicast", "target", 530_000), Row("multicast", "source", 290_000),
+    ),
+    "shared": (Row("multicast", "target", 330_000), Row("multicast", "source", 279_000)),
+    "routers": (Row("unicast", "target", 250_000), Row("multicast", "target", 155_000)),
+    "memory": (Row("unicast", "target", 990_000), Row("multicast", "target", 450_000)),
+}  # fmt: skip
 ANNEALED_SECONDS = 240  # on 2 cores
 SIDES = (32, 64, 128, 224)
 GROWTH_MOVES = 5_000  # per core, fixed: time is to grow like the net
@@ -160,30 +124,67 @@ def hops(net: Net, part: str) -> float:
     return sum(float((rates[name] * getattr(maps, part)).sum()) for name, maps in traffic(net).items())
 
 
-def annealed(chip: Chip, restarts: int, seed: int) -> Iterator[tuple[str, bool]]:
-    """Best of the restarts against the limits; the place pass itself reports the spread (logging)."""
+def cut(kind: str, chip: Chip) -> tuple[Net, Chip]:
+    """VGG16 in tiles, as the rows of `ANNEALED` want it, and the chip it is for."""
+    if kind == "routers":
+        chip = replace(chip, cores_per_router=Figure(4, "cores", "bench"))
+    if kind != "memory":
+        return partition(vgg(), scheme="tile", share="auto" if kind == "shared" else "", chip=chip), chip
     net = partition(vgg(), scheme="tile", chip=chip)
+    tight = partition(vgg(dense=()), scheme="auto", chip=_small(chip, 128))
+    assert net.mapped is not None and tight.mapped is not None
+    slices = [core.slices for core in tight.mapped.cores if core.slices[0].layer.startswith("c")]
+    slices += [core.slices for core in net.mapped.cores if not core.slices[0].layer.startswith("c")]  # exempt
+    width, height = chip.mesh_for(len(slices))
+    cores = tuple(Core(i, (i % width, i // width), some) for i, some in enumerate(slices))
+    return net.with_map(replace(net.mapped, mesh=(width, height), cores=cores)), chip
+
+
+def _small(chip: Chip, kib: int) -> Chip:
+    return replace(chip, synapse_bits_per_core=Figure(8192.0 * kib, "bit", "bench"))
+
+
+def annealed(chip: Chip, kind: str, restarts: int, seed: int) -> Iterator[tuple[str, bool]]:
+    """Best of the restarts against the limits; the place pass itself reports the spread (logging)."""
+    net, chip = cut(kind, chip)
     assert chip.e_sop and chip.e_hop and chip.e_static
-    for objective, pool, part, limit in ANNEALED:
-        options: dict[str, Any] = {"objective": objective, "pool": pool, "restarts": restarts, "seed": seed}
+    for row in ANNEALED[kind]:
+        options: dict[str, Any] = {"objective": row.objective, "pool": row.pool, "restarts": restarts, "seed": seed}
         wall, cpu = time.perf_counter(), time.process_time()
-        done = route(place(net, scheme="anneal", chip=chip, **options), pool="source" if pool == "source" else "target")
+        placed = place(net, scheme="anneal", chip=chip, **options)
+        done = route(placed, pool="source" if row.pool == "source" else "target")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        got = hops(done, part)
+        got = hops(done, f"hops_{row.objective}")
         energy = (chip.e_sop.value * RATE * 284_682 + chip.e_hop.value * got) / 1e6 + chip.e_static.value
         loads = link_loads(done, sent_rates(done, {layer.name: RATE for layer in layers_of(done)}))
-        line = (
-            f"tile annealed for {objective}, pooled at the {pool}: {got:,.0f} hops (at most {limit:,}), {energy:.1f} uJ"
-        )
-        line += f"; busiest link {loads.busiest:,.0f}; {wall:.0f} s, {cpu:.0f} s of processor"
-        yield line, got <= limit and cpu <= 2 * ANNEALED_SECONDS
+        line = f"{kind} annealed for {row.objective}, pooled at the {row.pool}: {got:,.0f} hops (at most {row.limit:,})"
+        line += f", {energy:.1f} uJ; busiest link {loads.busiest:,.0f}; {wall:.0f} s, {cpu:.0f} s of processor"
+        yield line, got <= row.limit and cpu <= 2 * ANNEALED_SECONDS
+
+
+def objectives(chip: Chip, seed: int) -> Iterator[tuple[str, bool]]:
+    """A short search for each objective, measured by all: each must be best at its own."""
+    net, _ = cut("tiles", chip)
+    assert net.mapped is not None
+    layers, names = layers_of(net), ("multicast", "unicast", "latency", "busiest")
+    flow = flow_of(layers, net.mapped.cores, {layer.name: RATE for layer in layers if layer.fires}, pooled=False)
+    yield "annealed for" + "".join(f"{name:>14}" for name in names), True
+    found = dict[str, list[float]]()
+    for objective in names:
+        options: dict[str, Any] = {"objective": objective, "restarts": 2, "moves": 10_000_000, "seed": seed}
+        done = place(net, scheme="anneal", chip=chip, **options).mapped
+        assert done is not None
+        places = tuple(core.place for core in done.cores)
+        found[objective] = [cost_of(flow, places, done.mesh, name) for name in names]
+        yield f"{objective:12}" + "".join(f"{cost:14,.0f}" for cost in found[objective]), True
+    yield "", all(min(found, key=lambda o: found[o][i]) == name for i, name in enumerate(names))
 
 
 def limits(chip: Chip) -> Iterator[str]:
     """What a smaller synapse memory per core costs, along a Hilbert curve; dense layers, which need more, left out."""
     convolutions = vgg(dense=())
     for kib in (1024, 512, 256, 128, 64):
-        tight = replace(chip, synapse_bits_per_core=Figure(8192.0 * kib, "bit", "bench"))
+        tight = _small(chip, kib)
         for scheme in ("hybrid", "auto"):
             done = route(place(partition(convolutions, scheme=scheme, chip=tight), scheme="hilbert", chip=tight))
             got = count(done)
@@ -198,10 +199,10 @@ def growth(chip: Chip) -> Iterator[tuple[str, bool]]:
     for side in SIDES:
         net = vgg(side=side)
         wall, cpu = time.perf_counter(), time.process_time()
-        cut = partition(net, scheme="tile", chip=chip)
-        assert cut.mapped is not None
-        cores = len(cut.mapped.cores)
-        done = route(place(cut, scheme="anneal", restarts=1, moves=GROWTH_MOVES * cores, chip=chip), chip=chip)
+        tiles = partition(net, scheme="tile", chip=chip)
+        assert tiles.mapped is not None
+        cores = len(tiles.mapped.cores)
+        done = route(place(tiles, scheme="anneal", restarts=1, moves=GROWTH_MOVES * cores, chip=chip), chip=chip)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         first = first or cpu / cores
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -238,7 +239,10 @@ def files(chip: Chip) -> Iterator[str]:
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--files", action="store_true", help="also write, read and run the mapping files")
-    arguments.add_argument("--anneal", action="store_true", help="also anneal the tiles")
+    arguments.add_argument(
+        "--anneal", choices=ANNEALED, action="append", default=[], help="also anneal such a partition"
+    )
+    arguments.add_argument("--objectives", action="store_true", help="also compare the objectives of annealing")
     arguments.add_argument("--restarts", type=int, default=4, help="of annealing (4)")
     arguments.add_argument("--seed", type=int, default=0, help="of annealing (0)")
     arguments.add_argument("--limits", action="store_true", help="also partition for small synapse memories")
@@ -247,7 +251,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO if given.anneal else logging.WARNING, format="    %(message)s")
     chip, good = load_chip("canmore-22nm"), True
     parts = [table(chip)]
-    parts += [annealed(chip, given.restarts, given.seed)] if given.anneal else []
+    parts += [annealed(chip, kind, given.restarts, given.seed) for kind in given.anneal]
+    parts += [objectives(chip, given.seed)] if given.objectives else []
     parts += [growth(chip)] if given.growth else []
     for line, expected in (item for part in parts for item in part):
         print(line if expected else f"{line}  NOT AS EXPECTED", flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ttfsc.compiler import Compiled, Options, compile_net
 from ttfsc.inputs import Samples, on_grid
-from ttfsc.ir import Array, Net, Shape, check_input
+from ttfsc.ir import Array, Mapped, Net, Shape, check_input
 from ttfsc.models import Source, load_model
 
 
@@ -33,13 +33,14 @@ def compile(
     x: Array | None = None,
     y: Array | None = None,
     check: bool = True,
-    **options: str | int,
+    **options: str | int | float | Mapped | None,
 ) -> Compiled:
     """Compile a net of any stage, as `ttfsc compile` does.
 
     calibration: inputs for activation ranges, where the source has none of its own.
     x [N, *input shape], y [N]: inputs on which engines are compared and spikes counted, and their labels.
-    options: arch, bits, ticks, method, partition, pipeline, seed; see `ttfsc.compiler.Options`.
+    options: arch, bits, ticks, calib_method, pipeline, seed, cpu and those of mapping (partition, place, pool and so
+        on); see `ttfsc.compiler.Options`.
     Raises TtfsError for whatever a user can mend.
     """
     samples = None

@@ -64,6 +64,35 @@ def _source_options(command: F) -> F:
     return command
 
 
+def _mapping_options(command: F) -> F:
+    """How the net is put on cores: docs/mapping.md."""
+    choice = click.Choice
+    for option in reversed((
+        click.option("--partition", type=choice(["tile", "feature", "hybrid", "auto"]), default="tile",
+                     show_default=True, help="How layers are cut into cores."),
+        click.option("--share", default="", metavar="auto|A+B",
+                     help="Layers on common cores: those with less traffic together, or these."),
+        click.option("--place", type=choice(["row-major", "hilbert", "anneal"]), default="row-major",
+                     show_default=True, help="How cores are put on the mesh; anneal searches, and needs ttfsc[map]."),
+        click.option("--objective", type=choice(["multicast", "unicast", "busiest", "latency"]), default="multicast",
+                     show_default=True, help="What annealing lowers."),
+        click.option("--restarts", type=int, default=4, show_default=True, help="Annealings to take the best of."),
+        click.option("--seconds", type=float, default=0.0, help="Annealing time.  [default: by the number of cores]"),
+        click.option("--rates", default="", metavar="measured|RATE|FILE.json",
+                     help="Traffic annealed for: of the --calib inputs, spikes per neuron, or a table by layer."),
+        click.option("--start-from", type=_FILE, help="A compiled folder in whose places annealing starts."),
+        click.option("--pin", multiple=True, metavar="CORE@X:Y", help="A core that stands there; may be repeated."),
+        click.option("--avoid", multiple=True, metavar="X:Y", help="A place for no core; may be repeated."),
+        click.option("--delivery", type=choice(["multicast", "unicast"]), help="[default: what the chip does]"),
+        click.option("--routing", type=choice(["xy", "yx"]), default="xy", show_default=True,
+                     help="The axis that packets travel first."),
+        click.option("--pool", type=choice(["target", "source"]), default="target", show_default=True,
+                     help="source: of every max pool's window only the earliest spike leaves its core."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _source(model: str, options: dict[str, Any]) -> Any:
     from ttfsc.models import Source
 
@@ -72,6 +101,7 @@ def _source(model: str, options: dict[str, Any]) -> Any:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, message="ttfsc %(version)s")
 @click.option("-v", "--verbose", is_flag=True, help="Say what every pass did, chose or declined.")
 def main_group(verbose: bool) -> None:
     """ttfsc: a trained time-to-first-spike network becomes running C, core mapping files and an energy report."""
@@ -85,13 +115,13 @@ def main_group(verbose: bool) -> None:
 @click.option("--arch", default="canmore-22nm", show_default=True, help="A chip (`ttfsc targets`) or its TOML file.")
 @click.option("--bits", type=int, default=0, help="Weight width, 2..8.  [default: as trained, else 4]")
 @click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
-@click.option("--method", type=click.Choice(["max", "percentile", "mse", "auto"]), default="mse", show_default=True,
-              help="How ranges are chosen that training did not fix.")  # fmt: skip
-@click.option(
-    "--partition", type=click.Choice(["tile", "feature", "hybrid", "auto"]), default="tile", show_default=True
-)
+@click.option("--calib-method", type=click.Choice(["max", "percentile", "mse", "auto"]), default="mse",
+              show_default=True, help="How ranges are chosen; auto: by answers on the --calib inputs.")  # fmt: skip
+@_mapping_options
 @click.option("--cpu", type=click.Choice(["cortex-m", "generic", "x86-64-v3", "native"]), default="cortex-m",
               show_default=True, help="Kernels of the C: cortex-m is compact, others are fast.")  # fmt: skip
+@click.option("--threads", type=int, default=1, show_default=True,
+              help="Pieces that a layer of the C can be cut into, for threads of the caller.")  # fmt: skip
 @click.option("--pipeline", default="", help="Passes to run instead of the default ones.")
 @click.option("--calib", type=_FILE, help="X.npz to choose activation ranges on.")
 @click.option("--inputs", type=_FILE, help="X.npz to verify and measure on.  [default: the --calib inputs]")
@@ -108,13 +138,21 @@ def compile_command(model: str, output: Path, overwrite: bool, check: bool, **gi
 
 @main_group.command("check")
 @click.argument("model")
-@click.option("--arch", default="canmore-22nm", show_default=True)
+@click.option("--arch", default="canmore-22nm", show_default=True, help="A chip (`ttfsc targets`) or its TOML file.")
+@click.option("--bits", type=int, default=0, help="Weight width, 2..8.  [default: as trained, else 4]")
+@click.option("--ticks", type=int, default=0, help="Window length, 2..64.  [default: as trained, else 16]")
+@click.option(
+    "--partition", type=click.Choice(["tile", "feature", "hybrid", "auto"]), default="tile", show_default=True
+)
+@click.option("--calib", type=_FILE, help="X.npz for activation ranges.  [default: a few random inputs]")
 @_source_options
-def check_command(model: str, arch: str, **given: Any) -> None:
-    """Import MODEL only; every unsupported op and broken rule at once."""
-    from ttfsc.commands import check_model
+def check_command(
+    model: str, arch: str, bits: int, ticks: int, partition: str, calib: Path | None, **given: Any
+) -> None:
+    """Compile MODEL without writing anything: every unsupported op, or every limit of the chip that is exceeded."""
+    from ttfsc.check import check_model
 
-    check_model(_source(model, given), arch)
+    check_model(_source(model, given), arch, bits=bits, ticks=ticks, partition=partition, calib=calib)
 
 
 @main_group.command("opt")
@@ -123,6 +161,7 @@ def check_command(model: str, arch: str, **given: Any) -> None:
 @click.option("-o", "--output", type=_FILE, help="Where the resulting .ttfs (and its .npz) go.")
 @click.option("--calib", type=_FILE, help="X.npz for passes that need sample inputs.")
 @click.option("--arch", default="canmore-22nm", show_default=True, help="Chip for the mapping passes.")
+@click.option("--start-from", type=_FILE, help="A compiled folder, for place{start=earlier}.")
 @click.option("--print-ir-after-all", is_flag=True, help="Print the net after every pass.")
 @click.option("--time-passes", is_flag=True, help="Print how long every pass took.")
 @click.option("--list-passes", is_flag=True, help="Print the passes and their options.")
@@ -147,7 +186,7 @@ def opt_command(net: Path | None, list_passes: bool, **given: Any) -> None:
 @click.option("--spikes", is_flag=True, help="Also store every layer's spike ticks (-1: never).")
 def run_command(net: Path, **given: Any) -> None:
     """Evaluate a quantised NET.ttfs or compiled DIR on inputs."""
-    from ttfsc.commands import run_inputs
+    from ttfsc.running import run_inputs
 
     run_inputs(net, **given)
 
@@ -197,11 +236,12 @@ def report_command(folder: Path, html: Path | None, json_file: Path | None) -> N
 
 @main_group.command("inspect")
 @click.argument("file", type=_FILE)
-def inspect_command(file: Path) -> None:
+@click.option("--plan", is_flag=True, help="Of a compiled folder: each layer's C kernel, why, and its predicted cost.")
+def inspect_command(file: Path, plan: bool) -> None:
     """Say what is in FILE: a net, arrays, weights, or a compiled folder."""
     from ttfsc.commands import inspect_file
 
-    inspect_file(file)
+    inspect_file(file, plan=plan)
 
 
 @main_group.command("explain")

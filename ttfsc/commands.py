@@ -8,18 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from ttfsc.accuracy import compare
 from ttfsc.backends import report as reporting
 from ttfsc.compiler import (
-    DEFAULT_CPU,
     Options,
-    c_engine,
     compile_net,
-    noc_engine,
-    onnx_engine,
-    onnx_files,
     part_of,
     verify_files,
 )
@@ -29,34 +22,37 @@ from ttfsc.inputs import Samples, load_samples, range_of_samples
 from ttfsc.ir import (
     Analog,
     Array,
-    Const,
-    Fire,
+    Fault,
     Loc,
     Net,
-    Result,
-    Spikes,
     TtfsError,
     codes,
     is_integer,
-    layers_of,
     load_npz,
-    run_batches,
     save,
-    save_npz,
     show,
-    ticks_of,
 )  # fmt: skip
-from ttfsc.judge import judged
-from ttfsc.models import Source, load_compiled, load_model, need_integer
+from ttfsc.judge import Ranges, judged
+from ttfsc.mapping import rates_of
+from ttfsc.models import Source, load_compiled, load_model
 from ttfsc.output import check_free, options_of, read_folder
+from ttfsc.passes.place import map_of
 from ttfsc.pipeline import Context, Pipeline, list_passes
-from ttfsc.verification import Engine
 
 
 def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, overwrite: bool, check: bool) -> None:
     """`ttfsc compile`."""
-    keys = ("targets", "arch", "bits", "ticks", "method", "partition", "pipeline", "seed", "cpu")
-    options = Options(**{key: given[key] for key in keys})
+    keys = ("targets", "arch", "bits", "ticks", "calib_method", "pipeline", "seed", "cpu", "threads")
+    mapping = ("partition", "share", "place", "objective", "restarts", "seconds", "pool", "routing")
+    earlier: Path | None = given["start_from"]
+    options = Options(
+        **{key: given[key] for key in (*keys, *mapping)},
+        delivery=given["delivery"] or "",
+        rates=rates_of(given["rates"]),
+        pin=" ".join(given["pin"]),
+        avoid=" ".join(given["avoid"]),
+        earlier=None if earlier is None else map_of(load_compiled(earlier)[0]),
+    )
     if faults := options.faults():
         raise TtfsError(faults)
     check_free(output, overwrite=overwrite)
@@ -68,15 +64,19 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
     for loaded in dict.fromkeys(s for s in (calibration, samples) if s is not None and s.rounded):
         grid = f"{net.input.scale:.6g}"
         print(f"{loaded.source}: real inputs rounded to the input's grid of {grid} (by {loaded.rounded:.2g} at most)")
+    ranges = Ranges(Path(source.model)) if source.model.endswith(".onnx") else None
     compiled = compile_net(
         net,
         options,
         calibration=calibration,
+        observe=None if ranges is None else ranges.observe,
         samples=samples,
         check=check,
         say=print,
     )
     compiled.write(output, overwrite=overwrite)
+    for sentence in [] if ranges is None else ranges.sentences():
+        print(sentence)
     answers = compiled.verification.answers
     if samples is not None and source.model.endswith(".onnx") and len(answers) == len(samples):
         print(judged(Path(source.model), compiled.net, samples, answers))
@@ -89,30 +89,9 @@ def compile_to_folder(source: Source, output: Path, given: dict[str, Any], *, ov
         print(f"{output / target}: {kinds[target]}")
 
 
-def check_model(source: Source, arch: str) -> None:
-    """`ttfsc check`."""
-    chip = load_chip(arch)
-    net = load_model(source)
-    ranges = sum(isinstance(op, Fire) and op.theta is None for op in net.ops)
-    print(
-        f"{source.model}: every op is understood: {len(net.ops)} ops, input {net.input.type}, answer {net.answer.type}"
-    )
-    if ranges:
-        print(f"{ranges} layers have no trained range: compile needs sample inputs, --calib X.npz")
-    try:
-        mapped = Pipeline.parse("drop-identity,fold-batchnorm,fold-avgpool,partition").run(net, Context(chip=chip))
-    except TtfsError as e:
-        raise TtfsError(e.faults) from e
-    layers = layers_of(mapped)
-    for layer in layers:
-        print(f"  {layer.name:24} {'x'.join(map(str, layer.grid)):>16} {layer.size:>9} neurons")
-    cores = len(mapped.mapped.cores) if mapped.mapped else 0
-    print(f"{sum(layer.size for layer in layers)} neurons on {cores} cores of {chip.name}")
-
-
 def optimise(
-    path: Path, *, pipeline: str, output: Path | None, calib: Path | None, arch: str, print_ir_after_all: bool,
-    time_passes: bool, verify_each: bool,
+    path: Path, *, pipeline: str, output: Path | None, calib: Path | None, arch: str, start_from: Path | None,
+    print_ir_after_all: bool, time_passes: bool, verify_each: bool,
 ) -> None:  # fmt: skip
     """`ttfsc opt`."""
     net = load_model(Source(str(path)))
@@ -123,6 +102,7 @@ def optimise(
         calibration=None if samples is None else samples.x,
         labels=None if samples is None else samples.y,
         chip=load_chip(arch),
+        earlier=None if start_from is None else map_of(load_compiled(start_from)[0]),
     )
 
     steps = Pipeline.parse(pipeline)
@@ -148,36 +128,12 @@ def print_passes() -> None:
         print(f"{one.usage}\n    {one.summary}")
 
 
-def run_inputs(path: Path, *, inputs: Path, output: Path | None, engine: str, spikes: bool) -> None:
-    """`ttfsc run`."""
-    net, files = _net_and_files(path)
-    samples = load_samples(inputs, net)
-    runner = _engine(net, files, engine, path, spikes=spikes)
-    names = [op.name for op in net.ops if isinstance(op.type, Spikes) and isinstance(op, Fire)] if spikes else []
-    parts = list[Result]()
-    with progress(f"running ({engine})", len(samples)) as advance:
-        for i in range(0, len(samples), 256):
-            result = runner(samples.x[i : i + 256])
-            parts.append(Result(result.labels, result.scores, {n: result.spikes[n] for n in names}))
-            advance(len(result.labels))
-    labels = np.concatenate([p.labels for p in parts])
-    if output is not None:
-        arrays = dict[Const, Array]()
-        arrays[Const("label")] = labels
-        arrays[Const("scores")] = np.concatenate([p.scores for p in parts])
-        for name in names:
-            window = net.type_of(name)
-            assert isinstance(window, Spikes)
-            arrays[Const(f"ticks.{name}")] = ticks_of(np.concatenate([p.spikes[name] for p in parts]), window)
-        save_npz(output, arrays)
-    print(f"{len(samples)} inputs, engine {engine}{_accuracy(labels, samples)}")
-    if output is None:
-        print("labels:", *labels[:20], "..." if len(labels) > 20 else "")
-
-
 def verify_folder(folder: Path, inputs: Path, source: Source | None, noc_inputs: int) -> None:
     """`ttfsc verify`."""
-    net, files = load_compiled(folder)
+    try:
+        net, files = load_compiled(folder)
+    except TtfsError as e:
+        raise TtfsError([*e.faults, *_mapping_faults(folder, e)]) from e
     samples = load_samples(inputs, net)
     meter = reporting.Meter(net)
     verification = verify_files(net, files, samples, meter=meter, noc_inputs=noc_inputs, exported=True)
@@ -195,6 +151,19 @@ def verify_folder(folder: Path, inputs: Path, source: Source | None, noc_inputs:
     verification.raise_if_different()
     if not verification.exact:
         raise TtfsError.one(codes.TOOL, "nothing could be compared: see the lines above", loc=Loc(str(folder)))
+
+
+def _mapping_faults(folder: Path, found: TtfsError) -> tuple[Fault, ...]:
+    """Where mapping files are among those that were changed: which cores, routes or places of them."""
+    from ttfsc.backends.noc import read
+
+    if not any(Path(fault.loc.file).parent == folder / "noc" for fault in found.faults):
+        return ()
+    try:
+        read(folder / "noc")
+    except TtfsError as e:
+        return tuple(e.faults)
+    return ()
 
 
 def show_report(folder: Path, html: Path | None, json_file: Path | None) -> None:
@@ -215,9 +184,11 @@ def show_report(folder: Path, html: Path | None, json_file: Path | None) -> None
         print(reporting.text_of(report), end="")
 
 
-def inspect_file(path: Path) -> None:
+def inspect_file(path: Path, *, plan: bool) -> None:
     """`ttfsc inspect`."""
-    if path.is_dir():
+    if plan:
+        _show_plan(path)
+    elif path.is_dir():
         net, files = load_compiled(path)
         print(f"{path}: made by ttfsc, {len(files)} files, all as compiled")
         print(json.dumps(options_of(path), indent=1))
@@ -237,14 +208,27 @@ def inspect_file(path: Path) -> None:
         raise TtfsError.one(codes.FILE, fact if path.exists() else "no such file", loc=Loc(str(path)))
 
 
+def _show_plan(folder: Path) -> None:
+    from ttfsc.backends.c.plan_text import choices_of, plan_lines
+
+    model = part_of(read_folder(folder), "c").get("model.json")
+    if model is None:
+        fact = "has no C to show the kernel plan of: compile with --target c"
+        raise TtfsError.one(codes.OPTION, fact, loc=Loc(str(folder)), subject="--plan")
+    print(f"{folder / 'c'}: kernels for --cpu {options_of(folder).get('cpu')}")
+    for line in plan_lines(choices_of(model, Loc(str(folder / "c" / "model.json")))):
+        print(line)
+
+
 def print_targets() -> None:
     """`ttfsc targets`."""
     for name in chip_names():
         chip = load_chip(name)
-        figures = ", ".join(
-            f"{key} {figure if figure is not None else 'not modelled'}" for key, figure in chip.figures.items()
-        )
-        print(f"{name}: {chip.title}\n    {figures}")
+        print(f"{name}: {chip.title}; {chip.delivery}")
+        for key, figure in chip.figures.items():
+            if figure is not None:
+                print(f"    {key:22} {figure!s:>20}   {figure.source}")
+        print(f"    {'not modelled':22} {', '.join(k for k, f in chip.figures.items() if f is None)}")
 
 
 def print_versions(version: str) -> None:
@@ -257,28 +241,6 @@ def print_versions(version: str) -> None:
             print(f"  {package} not installed")
 
 
-def _net_and_files(path: Path) -> tuple[Net, dict[str, bytes]]:
-    if path.is_dir():
-        return load_compiled(path)
-    return need_integer(load_model(Source(str(path))), path), {}
-
-
-def _engine(net: Net, files: dict[str, bytes], name: str, path: Path, *, spikes: bool) -> Engine:
-    if name == "ir":
-        return lambda x: next(run_batches(net, x, batch=len(x)))
-    part = part_of(files, name)
-    if name == "c" and not part:
-        from ttfsc.backends.c import emit
-
-        part = emit(net, cpu=DEFAULT_CPU)
-    if name == "onnx":
-        return onnx_engine(part or onnx_files(net), spikes=spikes)
-    if not part:
-        fact = f"engine {name} needs a folder compiled with --target {name}"
-        raise TtfsError.one(codes.OPTION, fact, loc=Loc(str(path)))
-    return c_engine(part) if name == "c" else noc_engine(part)
-
-
 def _compare_source(net: Net, source: Net, samples: Samples, folder: Path) -> None:
     """The real-valued source beside the compiled net: answers, accuracy where labels are known, errors by layer."""
     recorded = options_of(folder).get("ranges")
@@ -287,12 +249,6 @@ def _compare_source(net: Net, source: Net, samples: Samples, folder: Path) -> No
         comparison = compare(net, source, samples.x, samples.y, ranges=ranges, advance=advance)
     for line in comparison.lines():
         print(line)
-
-
-def _accuracy(labels: Array, samples: Samples) -> str:
-    if samples.y is None:
-        return ""
-    return f", accuracy {_percent(int((labels == samples.y).sum()), len(samples))}"
 
 
 def _percent(part: int, whole: int) -> str:

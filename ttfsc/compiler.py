@@ -1,7 +1,7 @@
 """`ttfsc compile`: a printed pipeline, the backends' files, and the proof that they compute the same function."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,9 @@ from ttfsc.console import progress
 from ttfsc.hardware import Chip, load_chip
 from ttfsc.inputs import Samples, random_samples
 from ttfsc.ir import Array, Fault, Loc, Net, Result, TtfsError, check_stage, codes, save
+from ttfsc.mapping import MapOptions
 from ttfsc.output import write_folder
+from ttfsc.passes.calibrate import Observe
 from ttfsc.pipeline import Context, Pipeline, default_pipeline
 from ttfsc.verification import Engine, Verification, verify_engines
 
@@ -31,18 +33,18 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MapOptions):
     """Everything that shapes the output besides the model."""
 
     targets: tuple[str, ...] = TARGETS
     arch: str = DEFAULT_ARCH
     bits: int = 0  # 0: as trained, else 4
     ticks: int = 0  # 0: as trained, else 16
-    method: str = "mse"
-    partition: str = "tile"
+    calib_method: str = "mse"
     pipeline: str = ""  # "": the default one
     seed: int = 0
     cpu: str = DEFAULT_CPU  # kernels of the generated C
+    threads: int = 1  # pieces that a layer of the C is cut into at most
 
     def faults(self) -> list[Fault]:
         """What is wrong with them, all at once."""
@@ -51,8 +53,10 @@ class Options:
             (self.ticks == 0 or 2 <= self.ticks <= 64, f"--ticks {self.ticks}: must be 2..64"),
             (bool(self.targets), f"--target names nothing; choose from {', '.join(ALL_TARGETS)}"),
             (self.seed >= 0, f"--seed {self.seed}: must not be negative"),
+            (1 <= self.threads <= 64, f"--threads {self.threads}: must be 1..64"),
         ]
         facts = [fact for holds, fact in rules if not holds]
+        facts += self.map_faults(self.pipeline)
         unknown = [t for t in self.targets if t not in ALL_TARGETS]
         facts += [f"--target {t}: there is no such target; choose from {', '.join(ALL_TARGETS)}" for t in unknown]
         return [Fault(codes.OPTION, Loc("ttfsc compile"), "", fact) for fact in facts]
@@ -97,14 +101,16 @@ def compile_net(
     options: Options = Options(),
     *,
     calibration: Samples | None = None,
+    observe: Observe | None = None,
     samples: Samples | None = None,
     check: bool = True,
     say: Say = lambda _: None,
 ) -> Compiled:
     """Lower a net and emit every target.
 
-    calibration: inputs for activation ranges, where the source has none of its own; with labels, method=auto goes by
-        accuracy.
+    calibration: inputs for activation ranges, where the source has none of its own; with labels, calib_method=auto
+        goes by accuracy.
+    observe: shows the source's activations on them; without it the net itself is evaluated.
     samples: inputs on which the engines are compared and spikes are counted; without them a few random ones are
         compared and nothing is counted.
     check: compare the engines; without it the verification says that it was not done.
@@ -125,12 +131,13 @@ def compile_net(
             steps[:] = [result]
             advance(1)
 
-        net = pipeline.run(net, _context(calibration, chip), after=after)
+        context = replace(_context(calibration, observe, chip), earlier=options.earlier)
+        net = pipeline.run(net, context, after=after)
     check_stage(net, "mapped" if options.needs_chip else "quantized")
     judges = samples if samples is not None else random_samples(net, _KNOWN_ANSWERS, options.seed)
 
     files = net_files(net)
-    makers = _makers(net, chip, judges.x[:_KNOWN_ANSWERS], options.cpu)
+    makers = _makers(net, chip, judges.x[:_KNOWN_ANSWERS], options)
     wanted = [target for target in makers if target in options.targets]
     with progress("emitting", len(wanted)) as advance:
         for target in wanted:
@@ -145,6 +152,7 @@ def compile_net(
     shown = {
         "targets": list(options.targets), "arch": chip.name if chip else None, "pipeline": str(pipeline),
         "seed": options.seed, "samples": judges.source, "cpu": options.cpu,
+        "threads": options.threads,
     }  # fmt: skip
     report = None
     if "report" in options.targets:
@@ -158,14 +166,14 @@ def compile_net(
 
 
 def _makers(
-    net: Net, chip: Chip | None, known: Array, cpu: str
+    net: Net, chip: Chip | None, known: Array, options: Options
 ) -> dict[str, tuple[str, Callable[[], dict[str, bytes]]]]:
     """Target -> what it is called and how its files are made; nothing is imported before it is wanted."""
 
     def c() -> dict[str, bytes]:
         from ttfsc.backends.c import emit
 
-        return emit(net, samples=known, cpu=cpu)
+        return emit(net, samples=known, cpu=options.cpu, threads=options.threads)
 
     def noc() -> dict[str, bytes]:
         from ttfsc.backends.noc import emit
@@ -302,14 +310,14 @@ def _below(target: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {f"{target}/{name}": data for name, data in files.items()}
 
 
-def _context(calibration: Samples | None, chip: Chip | None) -> Context:
+def _context(calibration: Samples | None, observe: Observe | None, chip: Chip | None) -> Context:
     if calibration is None:
         return Context(chip=chip)
-    return Context(calibration=calibration.x, labels=calibration.y, chip=chip)
+    return Context(calibration=calibration.x, labels=calibration.y, chip=chip, observe=observe)
 
 
 def _default(options: Options, *, careful: bool) -> str:
-    return default_pipeline(
-        bits=options.bits, ticks=options.ticks, method=options.method, careful=careful,
-        partition=options.partition if options.needs_chip else None,
-    )  # fmt: skip
+    text = default_pipeline(
+        bits=options.bits, ticks=options.ticks, method=options.calib_method, careful=careful, partition=None
+    )
+    return f"{text},{options.passes(options.seed)}" if options.needs_chip else text

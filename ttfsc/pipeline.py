@@ -2,9 +2,9 @@
 
     drop-identity,fold-batchnorm,fold-avgpool,quantize{bits=4,ticks=16},prove-widths
 
-A pass is a function `Net -> Net`; its keyword arguments are its options, read from the signature. Two of them are never
-written in the text but supplied from the `Context`: `calibration` (sample inputs) and `chip`. `ttfsc compile` is such a
-text and nothing else.
+A pass is a function `Net -> Net`; its keyword arguments are its options, read from the signature. Some are never
+written in the text but supplied from the `Context`: `calibration` (sample inputs), `chip` and the like. `ttfsc compile`
+is such a text and nothing else.
 """
 
 import inspect
@@ -19,8 +19,9 @@ from importlib import import_module
 from typing import Literal, cast, get_args, get_origin
 
 from ttfsc.hardware import Chip
-from ttfsc.ir import Array, Fault, Loc, Net, Stage, TtfsError, codes, stage_faults, verify
+from ttfsc.ir import Array, Fault, Loc, Mapped, Net, Stage, TtfsError, codes, stage_faults, verify
 from ttfsc.passes import PASSES
+from ttfsc.passes.calibrate import Observe
 
 log = logging.getLogger(__name__)
 Value = int | float | str | bool
@@ -32,6 +33,8 @@ _SUPPLIED = {
     "calibration": "sample inputs (--calib X.npz)",
     "labels": "labels of the sample inputs (y in X.npz)",
     "chip": "a chip (--arch)",
+    "earlier": "an earlier map (--start-from DIR)",
+    "observe": "an evaluation of the source model",
 }
 _STAGES: tuple[tuple[Stage, str, tuple[str, ...]], ...] = (  # the pass that reaches a stage, and its companions
     ("canonical", "fold-avgpool", ("drop-identity", "fold-batchnorm", "fold-avgpool")),
@@ -47,6 +50,8 @@ class Context:
     calibration: Array | None = None  # x [N, *input shape], integers as the net's input declares
     chip: Chip | None = None
     labels: Array | None = None  # [N], of the samples, where known
+    earlier: Mapped | None = None  # of the same net, to start a search from
+    observe: Observe | None = None  # shows activations of the source on samples; None: the net itself is evaluated
 
 
 class InternalError(Exception):

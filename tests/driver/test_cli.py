@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from tests.driver.conftest import Cli
+from ttfsc import __version__
+from ttfsc.backends.c import Engine as CEngine
 from ttfsc.ir import load
 from ttfsc.ir.codes import CODES
 
@@ -63,6 +65,39 @@ def test_run_engines_agree(ttfsc: Cli, model: Path, inputs: Path, tmp_path: Path
     for other in answers[1:]:
         assert other.keys() == answers[0].keys() == {"label", "scores", "ticks.c"}
         assert all(np.array_equal(other[name], answers[0][name]) for name in other)
+
+
+def test_run_takes_fast_kernels_and_verify_the_emitted_ones(
+    ttfsc: Cli, model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's compact C is what `verify` proves; `run` makes fast C of the same net, or has it already."""
+    built = list[str]()
+
+    def engine(files: dict[str, bytes]) -> CEngine:
+        built.append(json.loads(files["model.json"])["plan"][0]["kernel"].split(",")[0])
+        return CEngine(files, flags=("-O1",))
+
+    monkeypatch.setattr("ttfsc.backends.c.Engine", engine)
+    monkeypatch.setattr("ttfsc.backends.c.engine.Engine", engine)
+    kinds = dict[str, list[str]]()
+    for cpu in ("cortex-m", "generic"):
+        out = tmp_path / cpu
+        assert ttfsc("compile", model, "-o", out, "--target", "c", "--cpu", cpu, "--no-verify").code == 0
+        built.clear()
+        assert ttfsc("run", out, "--inputs", inputs, "--engine", "c").code == 0
+        assert ttfsc("verify", out, "--inputs", inputs).code == 0
+        kinds[cpu] = list(built)
+    fast = kinds["generic"][0]
+    assert kinds == {"cortex-m": [fast, "packed rows"], "generic": [fast, fast]}
+
+
+def test_threads(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert ttfsc("compile", model, "-o", out, "--target", "c", "--threads", "3").code == 0
+    assert "#define TINY_THREADS 3" in (out / "c" / "tiny.h").read_text()
+    wrong = ttfsc("compile", model, "-o", out, "--target", "c", "--threads", "65")
+    assert wrong.code == 1
+    assert "--threads 65: must be 1..64" in wrong.err
 
 
 def test_verify_names_the_first_spike_that_differs(ttfsc: Cli, model: Path, inputs: Path, tmp_path: Path) -> None:
@@ -117,6 +152,29 @@ def test_inspect(ttfsc: Cli, model: Path, tmp_path: Path, what: str) -> None:
     assert "c.w" in done.out
 
 
+def test_inspect_plan(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
+    """Kernel, reason and cost of every layer, for the processor that was compiled for."""
+    out = tmp_path / "out"
+    for cpu, compact in (("cortex-m", True), ("generic", False)):
+        ttfsc("compile", model, "-o", out, "--target", "c", "--cpu", cpu, "--overwrite")
+        done = ttfsc("inspect", out, "--plan")
+        assert done.code == 0, done.err
+        lines = done.out.splitlines()
+        assert lines[0] == f"{out / 'c'}: kernels for --cpu {cpu}"
+        assert [line.split()[0] for line in lines[1:]] == ["layer", "c", "out", "all"]
+        assert ("packed rows" in lines[2]) == compact
+        assert re.search(r" \d+\.\d +\d+ %  .", lines[2])
+
+
+def test_inspect_plan_needs_c(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ttfsc("compile", model, "-o", out, "--target", "noc")
+    done = ttfsc("inspect", out, "--plan")
+    assert done.code == 1
+    assert "--plan: has no C to show the kernel plan of: compile with --target c" in done.err
+    assert "is this a folder made by `ttfsc compile`?" in ttfsc("inspect", model, "--plan").err
+
+
 def test_overwrite(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert ttfsc("compile", model, "-o", out, "--target", "c").code == 0
@@ -138,7 +196,22 @@ def test_overwrite(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
 def test_check_counts_neurons(ttfsc: Cli, model: Path) -> None:
     done = ttfsc("check", model)
     assert done.code == 0, done.err
-    assert "147 neurons on 2 cores of canmore-22nm" in done.out
+    assert "147 neurons on 2 cores of canmore-22nm; no limit of it is exceeded" in done.out
+
+
+def test_check_lists_every_limit_of_the_chip_at_once(ttfsc: Cli, model: Path, tmp_path: Path) -> None:
+    """Those that a core breaks, and those that only a placed and routed net can break."""
+    figures = {"neurons_per_core": (40, "neurons"), "synapse_bits_per_core": (60, "bit"), "axons_in": (9, "axons"),
+               "routing_entries": (1, "entries"), "potential_bits": (4, "bit"), "mesh_width": (1, "cores"),
+               "mesh_height": (1, "cores")}  # fmt: skip
+    text = "name = 'tiny'\ntitle = 'tiny'\ndelivery = 'multicast'\n" + "".join(
+        f"[{key}]\nvalue = {value}\nunit = '{unit}'\nsource = 'test'\n" for key, (value, unit) in figures.items()
+    )
+    (tmp_path / "tiny.toml").write_text(text)
+    done = ttfsc("check", model, "--arch", tmp_path / "tiny.toml", "--bits", 4)
+    assert done.code == 1 and "every op is understood" in done.out
+    for what in ("bits of synapse memory", "axons into one core", "which takes", "1x1 mesh", "routing entries"):
+        assert what in done.err, f"{what} is not among\n{done.err}"
 
 
 def test_explain_knows_every_code(ttfsc: Cli) -> None:
@@ -148,6 +221,7 @@ def test_explain_knows_every_code(ttfsc: Cli) -> None:
 
 
 def test_version_targets_and_lists(ttfsc: Cli) -> None:
+    assert ttfsc("--version").out == f"ttfsc {__version__}\n"
     assert "ttfsc " in ttfsc("version").out
     assert "canmore-22nm" in ttfsc("targets").out
     assert "quantize" in ttfsc("opt", "--list-passes").out

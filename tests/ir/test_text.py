@@ -118,7 +118,8 @@ def mapped(net: Net) -> Net:
         if core.slices[0].layer != layers_of(net)[-1].name:
             routes.append(Route(core.id, core.slices[0], tuple(range(core.id, len(cores)))))
     order = "yx" if len(cores) % 2 else "xy"
-    return net.with_map(Mapped("info", (len(cores), 2), "nano", "at", "unicast", tuple(cores), tuple(routes), order))
+    how = "nano", "at", "unicast", tuple(cores), tuple(routes), order, 1 + len(cores) % 3
+    return net.with_map(Mapped("info", (len(cores), 2), *how))
 
 
 @settings(max_examples=50)

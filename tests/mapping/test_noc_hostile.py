@@ -198,4 +198,4 @@ def test_no_document_crashes_the_reader_and_both_validators_agree(data: st.DataO
         assert all(f.code in (codes.DAMAGED, codes.MAPPING) for f in e.faults)
         return
     assert accepted
-    noc.run(image, np.zeros((1, *image.input.type.shape), np.int32) + max(0, document()["input"]["low"]))
+    noc.run(image, np.full((1, *image.input.type.shape), table["input"]["low"], np.int64))

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.mapping import vgg
+from bench.vgg import vgg
 from tests.mapping.nets import chip_of, joined, mapped, mnist
 from tests.strategies import integer_nets
 from ttfsc.hardware import Chip, Figure, load_chip
@@ -17,6 +17,7 @@ from ttfsc.ir import (
     OPEN,
     Analog,
     BatchNorm,
+    Box,
     Builder,
     Decode,
     Dense,
@@ -32,10 +33,11 @@ from ttfsc.ir import (
     traffic,
     verify,
 )
-from ttfsc.passes.limits import traffic_of
-from ttfsc.passes.partition import SCHEMES, boxes_of, partition
+from ttfsc.passes.limits import demand_of, traffic_of
+from ttfsc.passes.partition import partition
 from ttfsc.passes.place import place
 from ttfsc.passes.route import route
+from ttfsc.passes.tiles import SCHEMES, boxes_of, split
 
 GRIDS = st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(1, 12))
 
@@ -226,6 +228,37 @@ def test_auto_has_the_least_traffic_of_all(net: Net, limit: int) -> None:
     chip = chip_of(limit)
     found = {scheme: _remote(partition(net, scheme=scheme, chip=chip)) for scheme in (*SCHEMES, "hybrid", "auto")}
     assert found["auto"] == min(found.values())
+
+
+def _even_cuts(grid: Grid) -> Iterator[list[Box]]:
+    """Every even cut of a layer into channel groups, rows and columns."""
+    for parts in product(*(range(1, size + 1) for size in grid)):
+        yield list(product(*(split(size, n) for size, n in zip(grid, parts, strict=True))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_nets(), st.integers(2, 30), st.sampled_from([None, 64, 256]), st.sampled_from([None, 9, 40]))
+def test_auto_is_the_best_of_all_even_cuts(net: Net, neurons: int, bits: int | None, axons: int | None) -> None:
+    """By brute force, layer by layer: nothing that fits the limits of a core has less traffic."""
+    chip = chip_of(neurons, bits=bits)
+    chip = replace(chip, axons_in=Figure(axons, "axons", "test") if axons else None)
+    layers = layers_of(net)
+    hosts = frozenset(link.source for layer in layers for link in layer.links) - {layer.name for layer in layers}
+    best = dict[str, int]()
+    for layer in layers:
+        fits = [traffic_of(layer, b, hosts) for b in _even_cuts(layer.grid) if not demand_of(layer, b).over(chip)]
+        if fits:
+            best[layer.name] = min(fits)
+    if len(best) < len(layers):
+        with pytest.raises(TtfsError) as e:
+            partition(net, scheme="auto", chip=chip)
+        assert {f.code for f in e.value.faults} == {codes.CAPACITY}
+        return
+    done = partition(net, scheme="auto", chip=chip)
+    assert done.mapped is not None
+    for layer in layers:
+        boxes = [s.box for core in done.mapped.cores for s in core.slices if s.layer == layer.name]
+        assert traffic_of(layer, boxes, hosts) == best[layer.name], layer.name
 
 
 def test_auto_gives_way_where_the_mesh_is_small() -> None:

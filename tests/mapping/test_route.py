@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.mapping import EXPECTED, RATE, count, vgg
+from bench.mapping import EXPECTED, RATE, count
 from bench.mapping import mapped as mapped_vgg
+from bench.vgg import vgg
 from tests.mapping.nets import chip_of, joined, mapped, mnist
 from tests.strategies import integer_nets
 from ttfsc.hardware import load_chip

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from ttfsc.hardware import Chip, Figure
-from ttfsc.ir import Box, Fault, Fire, Layer, Link, Net, bounds_of, codes, heard, is_integer, weights_held
+from ttfsc.ir import Box, Fault, Fire, Layer, Link, Net, bounds_of, codes, delay_bits, heard, is_integer, weights_held
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Demand:
     """The most that any core needs for its slice of one layer."""
 
     neurons: int
-    bits: int  # of synapse memory: weights at their quantised width; biases and thresholds lie in the neurons' own
+    bits: int  # of synapse memory: weights as quantised, spikes that wait; biases and thresholds are the neurons' own
     axons_in: int  # different neurons and pixels that it hears
 
     def over(self, chip: Chip) -> list[tuple[str, int, Figure]]:
@@ -31,8 +31,20 @@ class Demand:
 def demand_of(layer: Layer, boxes: Sequence[Box]) -> Demand:
     """What the fullest core needs when a layer is cut into these boxes."""
     neurons = max(prod(b - a for a, b in box) for box in boxes)
-    bits = max(sum(weights_held(link, box) * (link.synapse.bits or 32) for link in layer.links) for box in boxes)
+    weights = [sum(weights_held(link, box) * (link.synapse.bits or 32) for link in layer.links) for box in boxes]
+    bits = max(held + delay_bits(layer, box) for held, box in zip(weights, boxes, strict=True))
     return Demand(neurons, bits, max(_axons(layer, box) for box in boxes))
+
+
+def shared_demand(layers: Sequence[Layer], cuts: Sequence[Sequence[Box]]) -> Demand:
+    """What the fullest core needs when core i holds box i of every one of these layers."""
+    parts = [[demand_of(layer, [box]) for box in boxes] for layer, boxes in zip(layers, cuts, strict=True)]
+    cores = list(zip(*parts, strict=True))
+    return Demand(
+        max(sum(part.neurons for part in core) for core in cores),
+        max(sum(part.bits for part in core) for core in cores),
+        max(sum(part.axons_in for part in core) for core in cores),
+    )
 
 
 def _axons(layer: Layer, box: Box) -> int:
@@ -46,6 +58,18 @@ def traffic_of(layer: Layer, boxes: Sequence[Box], hosts: frozenset[str]) -> int
     It depends on how the *reading* layer is cut and on nothing else, so every layer can be cut for itself.
     """
     return sum(_deliveries(link, boxes) for link in layer.links if link.source not in hosts)
+
+
+def kept_of(layers: Sequence[Layer], cuts: Sequence[Sequence[Box]]) -> int:
+    """Of the traffic of layers that share cores as above, what stays on the core that sends it."""
+    own = {layer.name: boxes for layer, boxes in zip(layers, cuts, strict=True)}
+    return sum(
+        prod(int(mask[a:b].sum()) for mask, (a, b) in zip(heard(link, box), home, strict=True))
+        for layer in layers
+        for link in layer.links
+        if link.source in own
+        for box, home in zip(own[layer.name], own[link.source], strict=True)
+    )
 
 
 def _deliveries(link: Link, boxes: Sequence[Box]) -> int:

@@ -3,20 +3,23 @@
     core 17 at 17,0 ...   =>   core 17 at 0,1 ...
 
 `row-major`: in the order of their numbers, x fastest. `hilbert`: along a space-filling curve, ordered by where in the
-image their neurons look. `anneal`: from there (start=hilbert) or from where they stand (start=current, the warm start
-of a net that was placed before), swapping cores for what `objective` counts:
+image their neurons look. `anneal`: from there (start=hilbert), from where they stand (start=current, the warm start of
+a net that was placed before) or from where an earlier map had them (start=earlier), swapping cores for what `objective`
+counts:
 
     multicast   packets x links of their tree                    unicast   packets x links to every destination
     busiest     packets on the most loaded link                  latency   packets x links to their farthest destination
 
-Packets come from a rate for all neurons (`rate`) or from spikes measured on sample inputs (rates=measured, --calib).
+Packets come from a rate for all neurons (`rate`), from rates of layers (`layers`) or from spikes measured on sample
+inputs (rates=measured, --calib).
 Routes name cores, not places, so they stay valid.
 """
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ttfsc.hardware import Chip
@@ -37,11 +40,12 @@ from ttfsc.ir import (
     show_shape,
 )
 from ttfsc.passes.curve import curve
-from ttfsc.passes.flow import Flow, flow_of, measured_rates
+from ttfsc.passes.flow import Floats, Flow, flow_of, measured_rates
 from ttfsc.passes.search import Board, Search, annealed, need_numba
+from ttfsc.passes.warm import earlier_places
 
 log = logging.getLogger(__name__)
-HOT, WARM = 6.0, 0.5  # first temperatures, in units of a core's mean traffic
+HOT, WARM = 3.0, 0.5  # first temperatures, in units of a core's mean traffic
 _GRAIN = 64  # the image is ordered along a curve over this many rows and columns
 
 
@@ -54,29 +58,40 @@ def place(
     restarts: int = 4,
     moves: int = 0,
     seconds: float = 0.0,
-    start: Literal["hilbert", "current"] = "hilbert",
+    start: Literal["hilbert", "current", "earlier"] = "hilbert",
     rates: Literal["uniform", "measured"] = "uniform",
     rate: float = 0.256,
+    layers: str = "",
     pool: Literal["target", "source"] = "target",
     pinned: str = "",
     closed: str = "",
     threads: int = 0,
     calibration: Array | None = None,
     chip: Chip | None = None,
+    earlier: Mapped | None = None,
 ) -> Net:
     """The partitioned net with a place for every core.
 
     moves: proposals of one restart, 0 = in proportion to the cores. seconds: for all restarts together instead; what
-    comes out then depends on the machine. pool: as `route` will be told. pinned: cores that stay, `17@3:4 18@4:4`;
+    comes out then depends on the machine. layers: spikes per neuron and frame of some, `c1:0.2 c2:0.05`; the others
+    have `rate`. pool: as `route` will be told. pinned: cores that stay, `17@3:4 18@4:4`;
     closed: places for no core, `0:0 5:6`, beside the dead ones of the chip. threads: 0 = all processors, the result
     does not depend on it.
     Raises TtfsError: options out of range (OPTION), no map (STAGE), mesh too small (CAPACITY), rates=measured without
     sample inputs (CALIBRATION), scheme=anneal without numba (TOOL).
     """
-    mapped = map_of(net)
+    mapped, every = map_of(net), layers_of(net)
     words = {"scheme": scheme, "objective": objective, "start": start, "rates": rates, "pool": pool}
     faults = [*_word_faults(words), *_option_faults(seed, restarts, moves, seconds, rate, threads)]
     fixed = dict(_pins(pinned, mapped, faults))
+    spikes: dict[str, float | Floats] = {layer.name: rate for layer in every if layer.fires}
+    spikes |= _rates(layers, set(spikes), faults)
+    if layers and rates == "measured":
+        fact = "layers=... are given rates, and rates=measured takes those of the sample inputs: leave one of them out"
+        faults.append(Fault(codes.OPTION, Loc(net.name), "place", fact))
+    if start == "earlier" and earlier is None:
+        fact = "start=earlier needs an earlier map (--start-from DIR), or use start=hilbert"
+        faults.append(Fault(codes.OPTION, Loc(net.name), "place", fact))
     shut = frozenset((*_places("closed", closed, faults), *(chip.dead if chip is not None else ())))
     if rates == "measured" and calibration is None:
         fact = "rates=measured needs sample inputs (--calib X.npz), or use rates=uniform"
@@ -89,30 +104,52 @@ def place(
     mesh = _mesh(net, mapped, chip, shut, fixed)
     if scheme == "anneal":
         need_numba()
-    layers = layers_of(net)
-    order = mapped.cores if scheme == "row-major" else _by_image(layers, mapped.cores)
-    walk = _rows(mesh) if scheme == "row-major" else curve(*mesh)
-    stands = start == "current" and not _clash(mapped, mesh, shut, fixed)
-    if scheme == "anneal" and stands:
-        standing = {core.id: core.place for core in mapped.cores} | fixed
-    else:
-        if scheme == "anneal" and start == "current":
-            log.warning("place: pinned or closed places clash with where the cores stand: starting from hilbert")
-        free = (p for p in walk if p not in shut and p not in fixed.values())
-        standing = {core.id: fixed[core.id] if core.id in fixed else next(free) for core in order}
+    search = scheme == "anneal"
+    ports = mapped.cores_per_router
+    begin = _Begin("hilbert" if search else scheme, start if search else "", mesh, ports, shut, fixed, earlier)
+    standing, warm = _standing(mapped, every, begin)
     places = tuple(standing[core.id] for core in mapped.cores)
-    if scheme == "anneal":
-        spikes = measured_rates(net, layers, calibration) if rates == "measured" and calibration is not None else None
-        flow = flow_of(
-            layers, mapped.cores, spikes or {x.name: rate for x in layers if x.fires}, pooled=pool == "source"
-        )
+    if search:
+        if rates == "measured" and calibration is not None:
+            spikes |= measured_rates(net, every, calibration)
+        flow = flow_of(every, mapped.cores, spikes, pooled=pool == "source")
         _tell(flow)
         stay = frozenset(i for i, core in enumerate(mapped.cores) if core.id in fixed)
-        heat = WARM if stands else HOT
-        search = Search(objective, seed, restarts, moves, seconds, heat, threads)
-        places = annealed(flow, Board(mesh, places, shut, stay), search)
+        how = Search(objective, seed, restarts, moves, seconds, WARM if warm else HOT, threads)
+        places = annealed(flow, Board(mesh, places, shut, stay, ports), how)
     cores = tuple(replace(core, place=p) for core, p in zip(mapped.cores, places, strict=True))
     return net.with_map(replace(mapped, mesh=mesh, placement=scheme, cores=cores))
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """Where cores stand before anything is searched: the scheme's order, and what `start` says instead."""
+
+    scheme: str
+    start: str
+    mesh: tuple[int, int]
+    ports: int
+    shut: frozenset[Place]
+    fixed: dict[int, Place]
+    earlier: Mapped | None
+
+
+def _standing(mapped: Mapped, layers: tuple[Layer, ...], b: _Begin) -> tuple[dict[int, Place], bool]:
+    """A place for every core by its number, and whether most of them are from an earlier search."""
+    rows = b.scheme == "row-major"
+    order = mapped.cores if rows else tuple(_by_image(layers, mapped.cores))
+    free = (p for p in (_rows(b.mesh) if rows else curve(*b.mesh)) if p not in b.shut)
+    if b.start == "earlier" and b.earlier is not None:
+        found, kept = earlier_places(order, b.earlier, b.fixed, free, frozenset(_rows(b.mesh)) - b.shut, b.ports)
+        log.info("place: %d of %d cores start where the earlier map had them", kept, len(order))
+        return found, 2 * kept > len(order)
+    if b.start == "current":
+        if not _clash(mapped, b):
+            return {core.id: core.place for core in mapped.cores} | b.fixed, True
+        log.warning("place: pinned or closed places clash with where the cores stand: starting from hilbert")
+    held = Counter(b.fixed.values())
+    free = (p for p in free for _ in range(b.ports - held[p]))
+    return {core.id: b.fixed[core.id] if core.id in b.fixed else next(free) for core in order}, False
 
 
 def map_of(net: Net) -> Mapped:
@@ -131,7 +168,7 @@ def _tell(flow: Flow) -> None:
 _WORDS = {
     "scheme": ("row-major", "hilbert", "anneal"),
     "objective": ("multicast", "unicast", "busiest", "latency"),
-    "start": ("hilbert", "current"),
+    "start": ("hilbert", "current", "earlier"),
     "rates": ("uniform", "measured"),
     "pool": ("target", "source"),
 }
@@ -155,6 +192,20 @@ def _option_faults(seed: int, restarts: int, moves: int, seconds: float, rate: f
     return (Fault(codes.OPTION, Loc("pipeline"), "place", fact) for wrong, fact in facts if wrong)
 
 
+def _rates(text: str, names: set[str], faults: list[Fault]) -> Iterator[tuple[str, float]]:
+    """`c1:0.2 c2:0.05` as spikes per neuron and frame, by layer."""
+    for word in text.split():
+        name, _, number = word.rpartition(":")
+        if re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", number) is None or not 0 <= float(number) <= 1:
+            fact = f"layers={word} must be layer:rate with a rate of 0..1 spikes per neuron and frame"
+            faults.append(Fault(codes.OPTION, Loc("pipeline"), "place", fact))
+        elif name not in names:
+            fact = f"layers={word}: no layer {name!r} fires; there are {', '.join(sorted(names))}"
+            faults.append(Fault(codes.OPTION, Loc("pipeline"), "place", fact))
+        else:
+            yield name, float(number)
+
+
 def _places(option: str, text: str, faults: list[Fault]) -> list[Place]:
     """`0:0 5:6` as places."""
     found = list[Place]()
@@ -170,15 +221,15 @@ def _places(option: str, text: str, faults: list[Fault]) -> list[Place]:
 
 def _pins(text: str, mapped: Mapped, faults: list[Fault]) -> Iterator[tuple[int, Place]]:
     """`17@3:4` as core and place."""
-    ids, taken = {core.id for core in mapped.cores}, set[Place]()
+    ids, taken = {core.id for core in mapped.cores}, Counter[Place]()
     for word in text.split():
         match = re.fullmatch(r"(\d{1,9})@(\d{1,6}):(\d{1,6})", word)
         place = (int(match[2]), int(match[3])) if match else (0, 0)
-        if match is None or int(match[1]) not in ids or place in taken:
+        if match is None or int(match[1]) not in ids or taken[place] == mapped.cores_per_router:
             fact = f"pinned={word} must be core@x:y with a core of the map and a place of its own"
             faults.append(Fault(codes.OPTION, Loc("pipeline"), "place", fact))
             continue
-        taken.add(place)
+        taken[place] += 1
         yield int(match[1]), place
 
 
@@ -186,13 +237,13 @@ def _mesh(
     net: Net, mapped: Mapped, chip: Chip | None, shut: frozenset[Place], fixed: dict[int, Place]
 ) -> tuple[int, int]:
     """The map's mesh, or a larger square where the chip's may grow and closed places leave too few."""
-    width, height = mapped.mesh
+    (width, height), ports = mapped.mesh, mapped.cores_per_router
     grows = chip is not None and chip.mesh is None
-    while grows and _room((width, height), shut) < len(mapped.cores):
+    while grows and ports * _room((width, height), shut) < len(mapped.cores):
         width = height = max(width, height) + 1
     faults = list[Fault]()
     subject = f"net @{net.name}"
-    if _room((width, height), shut) < len(mapped.cores):
+    if ports * _room((width, height), shut) < len(mapped.cores):
         closed = f" less {len(shut)} closed places" if shut else ""
         fact = (
             f"{len(mapped.cores)} cores do not fit the {width}x{height} mesh{closed}: run partition for a larger chip"
@@ -208,15 +259,15 @@ def _mesh(
 
 
 def _room(mesh: tuple[int, int], shut: frozenset[Place]) -> int:
+    """How many places are open."""
     return mesh[0] * mesh[1] - sum(x < mesh[0] and y < mesh[1] for x, y in shut)
 
 
-def _clash(mapped: Mapped, mesh: tuple[int, int], shut: frozenset[Place], fixed: dict[int, Place]) -> bool:
+def _clash(mapped: Mapped, b: _Begin) -> bool:
     """Whether the cores cannot start from where they stand."""
-    standing = {core.id: core.place for core in mapped.cores} | fixed
-    places = set(standing.values())
-    outside = any(x >= mesh[0] or y >= mesh[1] for x, y in places)
-    return outside or len(places) < len(standing) or bool(places & shut)
+    places = Counter(({core.id: core.place for core in mapped.cores} | b.fixed).values())
+    outside = any(x >= b.mesh[0] or y >= b.mesh[1] for x, y in places)
+    return outside or max(places.values(), default=0) > b.ports or bool(places.keys() & b.shut)
 
 
 def _rows(mesh: tuple[int, int]) -> Iterator[Place]:

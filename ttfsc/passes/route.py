@@ -16,7 +16,7 @@ only into a column; so no cycle of links can wait for each other (Dally and Seit
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -117,11 +117,11 @@ def entries(mapped: Mapped) -> int:
 def _entry_faults(net: Net, mapped: Mapped, chip: Chip) -> Iterator[Fault]:
     """Entries of the fullest router against the chip's."""
     assert chip.routing_entries is not None
-    count, limit, shared = Counter[Place](), int(chip.routing_entries), _router_of(chip)
+    count, limit = Counter[Place](), int(chip.routing_entries)
     places = {core.id: core.place for core in mapped.cores}
     for r in mapped.routes if mapped.delivery == "multicast" else ():
         tree = xy_tree(places[r.core], [places[to] for to in r.to], mapped.order)
-        count.update({shared(place) for place in [places[r.core], *(b for _, b in tree)]})
+        count.update({places[r.core], *(b for _, b in tree)})
     over = [(n, place) for place, n in count.items() if n > limit]
     if over:
         most, (x, y) = max(over)
@@ -131,9 +131,3 @@ def _entry_faults(net: Net, mapped: Mapped, chip: Chip) -> Iterator[Fault]:
             " destinations (partition{scheme=tile})"
         )
         yield Fault(codes.CAPACITY, Loc(net.name), f"net @{net.name}", fact)
-
-
-def _router_of(chip: Chip) -> Callable[[Place], Place]:
-    """Cores that stand together on one router stand next to each other in x."""
-    per = int(chip.cores_per_router) if chip.cores_per_router is not None else 1
-    return lambda place: (place[0] // per, place[1])

@@ -7,19 +7,20 @@ the same for any number of threads. The moves themselves are compiled (`ttfsc.pa
 import logging
 import os
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
 from ttfsc.ir import Place, TtfsError, codes
-from ttfsc.passes.flow import Flow, Index
+from ttfsc.passes.flow import Floats, Flow, Index
 
 log = logging.getLogger(__name__)
-HOPS = {"multicast": 0, "unicast": 1, "latency": 2, "busiest": 0}  # how the compiled moves count a group's links
-MOVES_PER_CORE = 60_000
+HOPS = {"multicast": 0, "unicast": 1, "latency": 2}  # how the compiled moves count a group's links
+MOVES_PER_CORE = 150_000
 _TRIAL = 20_000  # moves that measure the speed
 
 
@@ -44,6 +45,7 @@ class Board:
     places: tuple[Place, ...]  # of the cores, by number
     closed: frozenset[Place]  # no core may stand there
     pinned: frozenset[int]  # cores that stay where they are
+    ports: int = 1  # cores that may share a router
 
 
 def annealed(flow: Flow, board: Board, search: Search) -> tuple[Place, ...]:
@@ -78,6 +80,17 @@ def annealed(flow: Flow, board: Board, search: Search) -> tuple[Place, ...]:
     return found[best][1]
 
 
+def cost_of(flow: Flow, places: tuple[Place, ...], mesh: tuple[int, int], objective: str) -> float:
+    """What the objective counts (`ttfsc.passes.place`), of cores at these places of a mesh (width, height)."""
+    from ttfsc.passes.place_kernel import link_loads, total_hops
+
+    x, y = np.array(places, np.int32).T.copy()
+    groups = flow.weight, flow.source, flow.start, flow.to
+    if objective == "busiest":
+        return float(link_loads(*groups, x, y, *mesh).max(initial=0))
+    return float(total_hops(*groups, x, y, mesh[0], HOPS[objective]))
+
+
 _UNITS = {
     "multicast": "multicast hops",
     "unicast": "unicast hops",
@@ -98,69 +111,68 @@ class _Problem:
 
     def __init__(self, flow: Flow, board: Board, movable: list[int]) -> None:
         self.flow, self.board = flow, board
-        width, height = board.mesh
-        self.slots = width * height  # cores and empty places, which move like cores without traffic
+        self.slots = board.mesh[0] * board.mesh[1] * board.ports  # cores and free ports, which move without traffic
         self.movable = np.array(movable, np.int32)
-        senders = np.repeat(flow.source, np.diff(flow.start))
-        group = np.repeat(np.arange(len(flow.weight), dtype=np.int32), np.diff(flow.start))
+        sizes = np.diff(flow.start)
+        senders, packets = np.repeat(flow.source, sizes), np.repeat(flow.weight, sizes)
         every = np.arange(len(flow.weight), dtype=np.int32)
-        self.member, self.groups = _by_core(
-            np.concatenate([flow.source, flow.to]), np.concatenate([every, group]), self.slots
+        self.member, self.groups, _ = _by_core(
+            np.concatenate([flow.source, flow.to]), np.concatenate([every, np.repeat(every, sizes)]), self.slots
         )
-        self.near, self.partner = _by_core(
-            np.concatenate([senders, flow.to]), np.concatenate([flow.to, senders]), self.slots
+        self.near, self.partner, self.pull = _by_core(
+            np.concatenate([senders, flow.to]), np.concatenate([flow.to, senders]), self.slots, np.tile(packets, 2)
         )
-        self.scale = float((flow.weight * (1 + np.diff(flow.start))).sum()) / max(1, len(board.places))
+        self.unit = float((flow.weight * (1 + sizes)).sum()) / max(1, len(board.places))
 
     def cost(self, places: tuple[Place, ...], objective: str) -> float:
         """What the objective counts, of cores that stand there."""
-        from ttfsc.passes.place_kernel import link_loads, total_hops
-
-        flow, (width, height) = self.flow, self.board.mesh
-        x, y = np.array(places, np.int32).T.copy()
-        if objective == "busiest":
-            return float(link_loads(flow.weight, flow.source, flow.start, flow.to, x, y, width, height).max(initial=0))
-        return float(total_hops(flow.weight, flow.source, flow.start, flow.to, x, y, width, HOPS[objective]))
+        return cost_of(self.flow, places, self.board.mesh, objective)
 
     def anneal(self, search: Search, restart: int, moves: int) -> tuple[float, tuple[Place, ...]]:
         """One restart: its cost and its places."""
         from ttfsc.passes.place_kernel import anneal, balance
 
         x, y, at = self._start()
-        (width, height), flow = self.board.mesh, self.flow
+        flow, places = self.flow, self.board.places
         state = np.random.SeedSequence((search.seed, restart)).generate_state(1, np.uint64).astype(np.int64)
         state |= 1  # a generator of xorshift type never leaves 0
         groups = flow.weight, flow.source, flow.start, flow.to, self.member, self.groups
+        by_links = "multicast" if search.objective == "busiest" else search.objective
+        share = self.cost(places, by_links) / max(self.cost(places, "unicast"), 1e-9)
+        share = 0.0 if by_links == "latency" else share  # partners two by two say little about the farthest
         anneal(
-            *groups, self.near, self.partner, x, y, at, self.movable, width, height, state,
-            search.heat * self.scale, COLD * self.scale, moves, max(width, height), HOPS[search.objective],
+            *groups, self.near, self.partner, self.pull, x, y, at, self.movable, state,
+            search.heat * self.unit, COLD * self.unit, self.unit, moves, share, HOPS[by_links],
         )  # fmt: skip
         if search.objective == "busiest":
-            balance(*groups, x, y, at, self.movable, width, height, state, max(1, moves // 8))
-        cores = len(self.board.places)
-        places = tuple(zip(x[:cores].tolist(), y[:cores].tolist(), strict=True))
-        return self.cost(places, search.objective), places
+            balance(*groups, x, y, at, self.movable, state, max(1, moves // 8))
+        found = tuple(zip(x[: len(places)].tolist(), y[: len(places)].tolist(), strict=True))
+        return self.cost(found, search.objective), found
 
     def _start(self) -> tuple[Index, Index, Index]:
-        """x, y of every slot and the slot at every place; -1 where nothing may move to."""
-        board, width = self.board, self.board.mesh[0]
-        at = np.full(self.slots, -1, np.int32)
-        taken = set(board.places) | board.closed
-        empty = [(i % width, i // width) for i in range(self.slots) if (i % width, i // width) not in taken]
-        places = [*board.places, *empty]
+        """x, y of every core and free port, and who is at [y, x, port]; -1 where nothing may move to."""
+        board, (width, height) = self.board, self.board.mesh
+        at = np.full((height, width, board.ports), -1, np.int32)
         x, y = np.zeros(self.slots, np.int32), np.zeros(self.slots, np.int32)
-        for slot, place in enumerate(places):
-            x[slot], y[slot] = place
-            if slot not in board.pinned:
-                at[place[1] * width + place[0]] = slot
+        taken = Counter[Place]()
+        for core, place in enumerate(board.places):
+            x[core], y[core] = place
+            if core not in board.pinned:
+                at[place[1], place[0], taken[place]] = core
+            taken[place] += 1
+        free = len(board.places)
+        for place in product(range(width), range(height)):
+            for port in range(board.ports if place in board.closed else taken[place], board.ports):
+                x[free], y[free], at[place[1], place[0], port] = *place, free
+                free += 1
         return x, y, at
 
 
-COLD = 0.02  # last temperature, in units of a core's mean traffic
+COLD = 0.05  # last temperature, in units of a core's mean traffic: below, nothing moves any more
 
 
-def _by_core(core: Index, value: Index, cores: int) -> tuple[Index, npt.NDArray[np.int32]]:
-    """The different values of every core, ascending, as (where each core's begin, values)."""
-    pairs = np.unique(core.astype(np.int64) << 32 | value)
+def _by_core(core: Index, value: Index, cores: int, packets: Floats | None = None) -> tuple[Index, Index, Floats]:
+    """The different values of every core, ascending: where each core's begin, the values, the packets of each."""
+    pairs, which = np.unique(core.astype(np.int64) << 32 | value, return_inverse=True)
     start = np.searchsorted(pairs >> 32, np.arange(cores + 1)).astype(np.int32)
-    return start, (pairs & 0xFFFFFFFF).astype(np.int32)
+    return start, (pairs & 0xFFFFFFFF).astype(np.int32), np.bincount(which, packets, len(pairs)).astype(np.float64)
