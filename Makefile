@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 OUT ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs constraints clean
+.PHONY: help demo test check format sweep bench docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -26,6 +26,9 @@ check: .venv/dev  ## what CI checks besides the tests: style and types
 format: .venv/dev  ## rewrite sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+sweep: .venv/dev  ## thousands of random layers through the generated C, several compilers, sanitizers
+	PYTHONPATH=. $(BIN)/python tests/c/sweep.py $(ARGS)
 
 bench: .venv/dev  ## measure speed, side by side in one run
 	@for script in bench/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done

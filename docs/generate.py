@@ -3,6 +3,8 @@
 python docs/generate.py [--check]
 """
 
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -63,6 +65,42 @@ def _onnx() -> str:
     return _table(("op type", "what is understood"), rows)
 
 
+def _trained() -> str:
+    rows: list[tuple[str, ...]] = []
+    for path in sorted((HERE.parent / "examples").glob("*/*.json")):
+        found = json.loads(path.read_text("utf-8"))
+        if "compiled" not in found:
+            continue
+        weights = path.with_name(found["weights"])
+        if hashlib.sha256(weights.read_bytes()).hexdigest() != found["sha256"]:
+            raise SystemExit(
+                f"{path.name}: is not about the present {weights.name}; measure it anew (docs/training.md)"
+            )
+        energy = found["energy"]
+        beside = path.with_name(f"{path.stem}_float.json")
+        floating = f"{json.loads(beside.read_text('utf-8'))['floating']:.2f}" if beside.is_file() else "not trained"
+        rows.append((
+            f"`{path.parent.name}/{weights.name}`", f"{found['bits']} / {found['ticks']}", floating,
+            "none held out" if found["validation"] is None else f"{found['validation']:.2f}",
+            f"{found['quantised']:.2f}", f"{found['compiled']:.2f}", f"{found['spikes_per_neuron']:.4f}",
+            f"{found['sops']:,.0f}", f"{energy['a']:.2f}",
+            f"{energy['b-unicast']:.2f} / {energy['b-multicast']:.2f}", f"{energy['c']:.2f}", f"`{found['sha256']}`",
+        ))  # fmt: skip
+    head = (
+        "weights",
+        "bits / ticks",
+        "float",
+        "validation",
+        "quantised",
+        "compiled",
+        "spikes/neuron",
+        "SOPs",
+        "(a)",
+        "(b)",
+    )
+    return _table((*head, "(c)", "sha256"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "ops": _ops,
     "stages": _stages,
@@ -70,6 +108,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "passes": _passes,
     "supported": _supported,
     "onnx": _onnx,
+    "trained": _trained,
 }
 
 
