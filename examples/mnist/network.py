@@ -55,3 +55,17 @@ def dta(bits: int | None = 4, ticks: int | None = 10) -> nn.Sequential:
             scores=tnn.Membrane(),
         )
     )
+
+
+def teacher(_bits: int | None = None, _ticks: int | None = None) -> nn.Sequential:
+    """A wider, ordinary convolutional network, whose answers the others may learn from; it is not compiled."""
+    layers = OrderedDict[str, nn.Module](input=tnn.Input((1, 28, 28), 0, 255, 1 / 255))
+    channels = 1
+    for i, (width, kernel) in enumerate(((32, 5), (64, 3), (128, 3)), 1):
+        layers[f"conv{i}"] = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+        layers[f"norm{i}"] = nn.BatchNorm2d(width)
+        layers[f"relu{i}"] = nn.ReLU()
+        layers[f"pool{i}"] = nn.MaxPool2d(2)
+        channels = width
+    layers.update(flatten=nn.Flatten(), drop=nn.Dropout(0.4), dense=nn.Linear(channels * 3 * 3, 10))
+    return nn.Sequential(layers)

@@ -267,3 +267,18 @@ def test_synapses_in_a_row_have_no_common_unit() -> None:
     got = net.eval()(pixels)
     assert not isinstance(got, Lattice)
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("fan_in", [500, 530, 40_000])
+def test_large_sums_are_exact(fan_in: int) -> None:
+    """Around 2^24, where float32 stops counting by ones: 127 * 255 * 518 is the last sum below it."""
+    layer = tnn.Linear(fan_in, 2, bits=8, bias=False)
+    assert layer.step is not None
+    seed(fan_in)
+    with torch.no_grad():
+        layer.step.fill_(1)
+        layer.weight.copy_(torch.randint(100, 128, layer.weight.shape))
+    pixels = torch.randint(200, 256, (3, fan_in))
+    out = layer(tnn.Input((fan_in,), scale=1.0).eval()(pixels))
+    assert isinstance(out, Lattice)
+    assert torch.equal(out.ints.long(), pixels @ layer.weight_int().long().T)

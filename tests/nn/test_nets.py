@@ -133,3 +133,19 @@ def test_folding_says_what_it_cannot_do() -> None:
 def test_layers_print_what_they_are() -> None:
     assert str(tnn.Fire(8, spikes=True)) == "Fire(ticks=8, learn_theta=False, channels=None, spikes=True)"
     assert "bits=4, kernel=ramp, per_tensor=False" in str(tnn.Conv2d(1, 2, 3, bits=4, kernel="ramp"))
+
+
+def test_ranges_are_annealed_to_their_own_value() -> None:
+    net = nn.Sequential(tnn.Fire(8), tnn.Fire(8, theta=0.3), tnn.Fire(8, theta=2.0, learn_theta=True))
+    ranges = tnn.RangeAnnealing(net, start=3.0, until=0.5)
+    seen: list[list[float]] = []
+    for done in (0.0, 0.25, 0.5, 1.0):
+        ranges.set(done)
+        seen.append([float(numbers(m.threshold())[0]) for m in net if isinstance(m, tnn.Fire)])
+    assert seen[0] == pytest.approx([3, 0.9, 2])
+    assert seen[1] == pytest.approx([2, 0.6, 2])
+    own = torch.tensor(0.3).item()
+    assert seen[2] == seen[3] == [1, own, 2]
+    for start, until in ((0.5, 0.5), (2.0, 0.0), (2.0, 1.5)):
+        with pytest.raises(ValueError, match="ranges start at 1 or more"):
+            tnn.RangeAnnealing(net, start, until)

@@ -6,6 +6,7 @@ Needs torch (the extra `ttfsc[torch]`). Two families, told apart by what flows b
 - DTA-TTFS (`kernel="ramp"`): `Spikes` into a synapse layer, a `Potential` out of it; the first layer is `hold`.
 """
 
+from ttfsc.nn.anneal import RangeAnnealing
 from ttfsc.nn.fire import Fire
 from ttfsc.nn.fold import fold_batchnorm
 from ttfsc.nn.init import calibrate
@@ -26,6 +27,7 @@ __all__ = [
     "MaxPool2d",
     "Membrane",
     "Potential",
+    "RangeAnnealing",
     "Spikes",
     "Synapse",
     "calibrate",

@@ -37,34 +37,63 @@ from ttfsc.nn.spikes import Lattice, Layer, Potential, Spikes, lattice, per_chan
 SMALLEST_THETA = 1e-4
 
 
-class _FirstCrossing(torch.autograd.Function):
-    """(S, W or None, theta, ticks or None) -> x; the module docstring derives both directions."""
+class _Hold(torch.autograd.Function):
+    """(S, theta, ticks or None) -> x = clip(S / theta) for W = 0, in few passes over memory."""
 
     @staticmethod
-    def forward(ctx: Any, s: Tensor, w: Tensor | None, theta: Tensor, ticks: int | None) -> Tensor:
-        slope = theta.expand_as(s) if w is None else theta + w
+    def forward(ctx: Any, s: Tensor, theta: Tensor, ticks: int | None) -> Tensor:
+        x = (s / theta).clamp_(0, 1)
+        ctx.save_for_backward(x, theta)
+        return x if ticks is None else (x * ticks).floor_().div_(ticks)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor | None, None]:
+        x, theta = cast("tuple[Tensor, Tensor]", ctx.saved_tensors)
+        inside = torch.ops.aten.hardtanh_backward(cast("Tensor", grads[0]), x, 0.0, 1.0)  # zero unless 0 < x < 1
+        to_s = cast("Tensor", inside) / theta
+        to_theta = (-x * to_s).sum_to_size(theta.shape) if ctx.needs_input_grad[1] else None
+        return to_s, to_theta, None
+
+
+class _Ramp(torch.autograd.Function):
+    """(S, W, theta, ticks or None) -> x; the module docstring derives both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, w: Tensor, theta: Tensor, ticks: int | None) -> Tensor:
+        slope = theta + w
         meets = slope > 0
-        root = (s if w is None else s + w) / torch.where(meets, slope, 1)
-        free = torch.where(meets, root, (s >= theta).to(s.dtype))
+        free = ((s + w) / slope).where(meets, (s >= theta).to(slope.dtype))
         inside = (free > 0) & (free < 1) & meets
-        x = free.clamp(0, 1)
+        x = free.clamp_(0, 1)
         ctx.save_for_backward(x, slope, inside)
-        ctx.theta_shape, ctx.ramps = theta.shape, w is not None
-        return x if ticks is None else (x * ticks).floor() / ticks
+        ctx.theta_shape = theta.shape
+        return x if ticks is None else (x * ticks).floor_().div_(ticks)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor | None, None]:
         x, slope, inside = cast("tuple[Tensor, Tensor, Tensor]", ctx.saved_tensors)
-        to_s = torch.where(inside, cast("Tensor", grads[0]) / slope, 0)
-        to_w = to_s * (1 - x) if ctx.ramps else None
+        to_s = (cast("Tensor", grads[0]) / slope).masked_fill_(~inside, 0)
         to_theta = (-x * to_s).sum_to_size(ctx.theta_shape) if ctx.needs_input_grad[2] else None
-        return to_s, to_w, to_theta, None
+        return to_s, to_s * (1 - x), to_theta, None
 
 
-first_crossing = cast(
-    "Callable[[Tensor, Tensor | None, Tensor, int | None], Tensor]",
-    _FirstCrossing.apply,  # pyright: ignore[reportUnknownMemberType]
+_hold = cast("Callable[[Tensor, Tensor, int | None], Tensor]", _Hold.apply)  # pyright: ignore[reportUnknownMemberType]
+_ramp = cast(
+    "Callable[[Tensor, Tensor, Tensor, int | None], Tensor]",
+    _Ramp.apply,  # pyright: ignore[reportUnknownMemberType]
 )
+
+
+def first_crossing(s: Tensor, w: Tensor | None, theta: Tensor, ticks: int | None) -> Tensor:
+    """Spike values of membranes S + W u (W None: 0), theta broadcast; in the dtype of S.
+
+    Under autocast `hold` stays in half precision, which costs at most a tick; a ramp's root is a quotient of
+    differences and is found in the precision of theta.
+    """
+    if w is None:
+        return _hold(s, theta.to(s.dtype), ticks)
+    wide = torch.promote_types(s.dtype, theta.dtype)
+    return _ramp(s.to(wide), w.to(wide), theta.to(wide), ticks)
 
 
 class Fire(Layer):
@@ -126,8 +155,23 @@ class Fire(Layer):
             raise ValueError(
                 f"a ramp layer's windows have one length: its input's ticks are not the {ticks} of its output"
             )
-        ints = torch.zeros_like(s.ints)
-        for n in reversed(range(ticks)):  # an earlier tick overwrites a later one
-            v = s.ints if w is None else s.ints + n * w.ints
-            ints.masked_fill_(v >= per_channel(table[:, n], v.dim()), ticks - n)
+        ints = _spikes_of_constant(s.ints, table) if w is None else _spikes_of_ramp(s.ints, w.ints, table)
         return lattice(ints, torch.full_like(s.unit[:1], 1 / ticks))
+
+
+def _spikes_of_constant(v: Tensor, table: Tensor) -> Tensor:
+    """Values T - n, n the first tick with v >= table[:, n], or 0: the entries of the falling table that v meets."""
+    channels, rest = v.shape[1], [v.shape[0], *v.shape[2:]]
+    met = torch.searchsorted(
+        table.flip(1).contiguous(), v.transpose(0, 1).reshape(channels, -1).contiguous(), right=True
+    )
+    return met.reshape(channels, *rest).transpose(0, 1).to(v.dtype)
+
+
+def _spikes_of_ramp(s: Tensor, w: Tensor, table: Tensor) -> Tensor:
+    """Values T - n, n the first tick with s + n w >= table[:, n], or 0."""
+    ticks = table.shape[1]
+    ints = torch.zeros_like(s)
+    for n in reversed(range(ticks)):  # an earlier tick overwrites a later one
+        ints.masked_fill_(s + n * w >= per_channel(table[:, n], s.dim()), ticks - n)
+    return ints

@@ -101,11 +101,19 @@ class Synapse(Layer):
         return self.weight if self.bits is None else on_grid(self.weight, self._step(), self.bits)
 
     def _exact(self, x: Lattice, *, with_bias: bool) -> Lattice:
+        weight = self.weight_int().double()
+        narrow = x.ints.device.type == "cpu" and _largest_sum(x.ints, weight) < 2**24
+        dtype = torch.float32 if narrow else torch.float64
         # Rounded, so that a device whose convolutions go through a transform (Winograd, FFT) gives the same integers.
-        ints = self.apply_weight(x.ints, self.weight_int().double(), None).round()
+        ints = self.apply_weight(x.ints.to(dtype), weight.to(dtype), None).double().round()
         bias = self.bias.detach().double() if with_bias and self.bias is not None else None
         # In this order, as the compiler: average pools first scale the step, then the step meets the input's unit.
         return lattice(ints, self.weight_step().double() / x.divisor * x.unit, bias=bias)
+
+
+def _largest_sum(x: Tensor, weight: Tensor) -> float:
+    """A bound on every partial sum: below 2^24 float32 adds integers exactly, at several times the speed of float64."""
+    return float(x.abs().amax() * weight.abs().flatten(1).sum(1).amax()) if x.numel() else 0.0
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
