@@ -42,17 +42,9 @@ class MapOptions:
 
     def passes(self, seed: int) -> str:
         """The text of partition, place and route, without what is a default of theirs."""
-        place = {
-            "scheme": self.place, "objective": self.objective, "seed": str(seed), "restarts": str(self.restarts),
-            "seconds": f"{self.seconds:g}", "start": "earlier" if self.earlier else "hilbert", **self._rate(),
-            "pool": self.pool, "pinned": self.pin, "closed": self.avoid,
-        }  # fmt: skip
-        plain = {
-            "scheme": "row-major", "objective": "multicast", "seed": "0", "restarts": "4", "seconds": "0",
-            "start": "hilbert", "pool": "target", "pinned": "", "closed": "",
-        }  # fmt: skip
+        plain = MapOptions()._place(0)
+        kept = {key: value for key, value in self._place(seed).items() if value != plain.get(key)}
         route = {"delivery": self.delivery, "order": self.routing, "pool": self.pool}
-        kept = {key: value for key, value in place.items() if value != plain.get(key)}
         if self.place != "anneal":  # the others look at neither seed nor traffic
             kept = {key: value for key, value in kept.items() if key in ("scheme", "pinned", "closed")}
         steps = (
@@ -63,6 +55,13 @@ class MapOptions:
         return ",".join(
             name + (f"{{{','.join(f'{k}={v}' for k, v in given.items())}}}" if given else "") for name, given in steps
         )
+
+    def _place(self, seed: int) -> dict[str, str]:
+        return {
+            "scheme": self.place, "objective": self.objective, "seed": str(seed), "restarts": str(self.restarts),
+            "seconds": f"{self.seconds:g}", "start": "earlier" if self.earlier else "hilbert", **self._rate(),
+            "pool": self.pool, "pinned": self.pin, "closed": self.avoid,
+        }  # fmt: skip
 
     def _rate(self) -> dict[str, str]:
         if not self.rates:

@@ -10,7 +10,7 @@ Pixels are [N, 3, 32, 32] of 0..255, scores [N, 10]. A max pool passes the earli
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -58,10 +58,10 @@ def _norm(channels: int, dense: bool = False) -> nn.Module:
     return norm
 
 
-def _exact_relu(
-    widths: Sequence[int], bits: int | None, ticks: int | None, batchnorm: bool
+def _convolutions(
+    widths: Sequence[int], block: Callable[[int, int, int], dict[str, nn.Module]]
 ) -> OrderedDict[str, nn.Module]:
-    """Convolutions, each with a batch norm or a bias, neurons and pools."""
+    """Input, and for each width a pool or `block(number, fan_in, width)`, the modules of one convolution."""
     layers = OrderedDict[str, nn.Module](input=tnn.Input((3, 32, 32), 0, 255, 1 / 255))
     channels, conv, pool = 3, 0, 0
     for width in widths:
@@ -70,12 +70,22 @@ def _exact_relu(
             layers[f"pool{pool}"] = tnn.MaxPool2d(2)
             continue
         conv += 1
-        layers[f"conv{conv}"] = tnn.Conv2d(channels, width, 3, padding=1, bias=not batchnorm, bits=bits)
-        if batchnorm:
-            layers[f"norm{conv}"] = _norm(width)
-        layers[f"fire{conv}"] = tnn.Fire(ticks)
+        layers.update(block(conv, channels, width))
         channels = width
     return layers
+
+
+def _exact_relu(
+    widths: Sequence[int], bits: int | None, ticks: int | None, batchnorm: bool
+) -> OrderedDict[str, nn.Module]:
+    """Convolutions, each with a batch norm or a bias, neurons and pools."""
+
+    def block(number: int, fan_in: int, width: int) -> dict[str, nn.Module]:
+        conv = tnn.Conv2d(fan_in, width, 3, padding=1, bias=not batchnorm, bits=bits)
+        norm: dict[str, nn.Module] = {f"norm{number}": _norm(width)} if batchnorm else {}
+        return {f"conv{number}": conv, **norm, f"fire{number}": tnn.Fire(ticks)}
+
+    return _convolutions(widths, block)
 
 
 def _with_head(
@@ -96,18 +106,14 @@ def _with_head(
 
 def _dta(widths: Sequence[int], bits: int | None, ticks: int | None) -> nn.Sequential:
     """The first convolution takes the image directly (`hold`), every later layer takes spikes (`ramp`)."""
-    layers = OrderedDict[str, nn.Module](input=tnn.Input((3, 32, 32), 0, 255, 1 / 255))
-    channels, conv, pool = 3, 0, 0
-    for width in widths:
-        if width == POOL:
-            pool += 1
-            layers[f"pool{pool}"] = tnn.MaxPool2d(2)
-            continue
-        conv += 1
-        kernel: tnn.Kernel = "hold" if conv == 1 else "ramp"
-        layers[f"conv{conv}"] = tnn.Conv2d(channels, width, 3, padding=1, bias=False, bits=bits, kernel=kernel)
-        layers[f"fire{conv}"] = tnn.Fire(ticks, spikes=True)
-        channels = width
+
+    def block(number: int, fan_in: int, width: int) -> dict[str, nn.Module]:
+        kernel: tnn.Kernel = "hold" if number == 1 else "ramp"
+        conv = tnn.Conv2d(fan_in, width, 3, padding=1, bias=False, bits=bits, kernel=kernel)
+        return {f"conv{number}": conv, f"fire{number}": tnn.Fire(ticks, spikes=True)}
+
+    layers = _convolutions(widths, block)
+    channels = next(w for w in reversed(widths) if w != POOL)  # the last pool leaves one pixel of each
     layers["flatten"] = tnn.Flatten()
     for i, fan_in in ((1, channels), (2, HIDDEN)):
         layers[f"dense{i}"] = tnn.Linear(fan_in, HIDDEN, bias=False, bits=bits, kernel="ramp")

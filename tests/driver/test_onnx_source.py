@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.driver.conftest import Cli
+from tests.onnx.onnx_nets import save_beside
 from ttfsc.frontends.onnx_load import load_onnx
 from ttfsc.inputs import Samples, range_of_samples
 from ttfsc.ir import Fire, Net, run
@@ -179,16 +180,7 @@ def test_a_disagreement_is_said(plain: Path) -> None:
 
 def test_external_data_is_found_for_activations(plain: Path) -> None:
     model = onnx.load_model_from_string(plain.read_bytes())
-    data = b""
-    for tensor in model.graph.initializer:
-        entries = {"location": "w.bin", "offset": str(len(data)), "length": str(len(tensor.raw_data))}
-        data += tensor.raw_data
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in entries.items():
-            tensor.external_data.add(key=key, value=value)
-    plain.write_bytes(model.SerializeToString())
-    (plain.parent / "w.bin").write_bytes(data)
+    save_beside(model, plain)
     ranges, _, _ = observed(plain)
     assert not ranges.own and ranges.apart["Relu_1"] < 1e-5
 

@@ -104,3 +104,17 @@ def agree(model: onnx.ModelProto, folder: Path, shape: Sequence[int], *, seed: i
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(want).max())))
     return net
+
+
+def save_beside(model: onnx.ModelProto, path: Path) -> None:
+    """Save a model whose weights lie in `w.bin` beside it."""
+    data = b""
+    for tensor in model.graph.initializer:
+        entries = {"location": "w.bin", "offset": str(len(data)), "length": str(len(tensor.raw_data))}
+        data += tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    (path.parent / "w.bin").write_bytes(data)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.onnx.onnx_nets import Model, floats
+from tests.onnx.onnx_nets import Model, floats, save_beside
 from ttfsc.frontends.onnx_load import check_onnx
 from ttfsc.ir import TtfsError, codes
 
@@ -258,16 +258,7 @@ def test_external_data_beside_the_model(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
     want = load_onnx(path, input_range=(0, 255))
-    data = b""
-    for tensor in model.graph.initializer:
-        entries = {"location": "w.bin", "offset": str(len(data)), "length": str(len(tensor.raw_data))}
-        data += tensor.raw_data
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in entries.items():
-            tensor.external_data.add(key=key, value=value)
-    path.write_bytes(model.SerializeToString())
-    (tmp_path / "w.bin").write_bytes(data)
+    save_beside(model, path)
     assert load_onnx(path, input_range=(0, 255)).arrays == want.arrays
     (tmp_path / "w.bin").write_bytes(b"short")
     with pytest.raises(TtfsError, match="the file has 5"):
