@@ -21,8 +21,8 @@ from examples.training.run import main
 TASK = Task(load=cifar10, held=5_000, network=Path(__file__).with_name("network.py"))
 STRONG = (augment.crop_flip, augment.trivial, augment.cutout)
 VGG8 = Recipe(
-    partial(network.vgg8, batchnorm=True), "vgg8", (augment.crop_flip, augment.trivial), ticks=16, epochs=62, lr=2e-3,
-    weight_decay=0.05, smoothing=0.1, fraction=0.0, lost=0.0, every=10, half=True,
+    partial(network.vgg8, batchnorm=True), "vgg8", (augment.crop_flip, augment.trivial), calm=0.12,
+    ticks=16, epochs=90, lr=2e-3, weight_decay=0.05, smoothing=0.1, fraction=0.0, lost=0.0, every=10, half=True,
 )  # fmt: skip
 RELU = Recipe(
     partial(network.vgg16_relu, batchnorm=True), "vgg16_relu", STRONG, epochs=300, lr=2e-3, weight_decay=0.05,

@@ -24,7 +24,7 @@ RECIPES = {
     "exact-relu-sparse": replace(RELU, spikes=5.0, goal=0.07, epochs=6, lr=1.5e-3),
     "dta": Recipe(network.dta, "dta", (augment.digits,), lr=3e-3, spread=0.4),
     "teacher": Recipe(
-        network.teacher, "", (augment.digits,), bits=0, ticks=0, epochs=12, lr=2e-3, weight_decay=0.05, smoothing=0.0,
+        network.teacher, "", (augment.digits,), bits=0, ticks=0, epochs=36, lr=2e-3, weight_decay=0.05, smoothing=0.0,
         fraction=0.0, lost=0.0, half=True,
     ),
 }  # fmt: skip

@@ -30,6 +30,7 @@ class Recipe:
     build: Build
     builder: str  # the name of the compiled net's builder in the task's file; "" for a teacher, which is not compiled
     augment: tuple[Augmentation, ...]
+    calm: float = 0.0  # share of the epochs, at the end, with the first augmentation only
     bits: int = 4
     ticks: int = 10
     epochs: int = 60

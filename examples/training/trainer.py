@@ -112,6 +112,8 @@ class Training:
             self.model.load_state_dict(start)
         elif recipe.fraction:
             tnn.calibrate(self.model, self.train.x[:1000], recipe.fraction, recipe.spread)
+        # Convolutions and pools of many channels run twice as fast with the channels of a pixel side by side.
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = copy.deepcopy(self.model)
         self.ranges = tnn.RangeAnnealing(self.model, recipe.widen)
         self.objective = Objective(self.model, recipe, teachers)
@@ -135,14 +137,15 @@ class Training:
             "torch_rng": torch.get_rng_state(),
         }
 
+    @torch.no_grad()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Take over a checkpoint's tensors; KeyError or RuntimeError where they are not this net's."""
         for prefix, module in (("model.", self.model), ("average.", self.average)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)})
         for name, p in self.model.named_parameters():
             moments = {key: saved[f"adam.{name}.{key}"] for key in ("exp_avg", "exp_avg_sq")}
-            on_device = {key: moment.to(self.device) for key, moment in moments.items()}
-            self.optimizer.state[p] = {"step": saved[f"adam.{name}.step"], **on_device}
+            in_place = {key: torch.empty_like(p).copy_(moment) for key, moment in moments.items()}  # laid out as p is
+            self.optimizer.state[p] = {"step": saved[f"adam.{name}.step"], **in_place}
         self.epoch, self.best = int(saved["epoch"]), float(saved["best"])
         self.updates = self.epoch * (len(self.train.x) // self.recipe.batch)
         self.rng.set_state(saved["rng"])
@@ -174,8 +177,10 @@ class Training:
 
     def step(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """One update by a batch; returns its loss, detached."""
-        for distort in self.recipe.augment:
+        calm = self.epoch >= (1 - self.recipe.calm) * self.recipe.epochs
+        for distort in self.recipe.augment[: 1 if calm else None]:
             pixels = distort(pixels, self.rng)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.half):
             loss = self.objective(self.model(pixels), pixels, labels)
         self.optimizer.zero_grad()

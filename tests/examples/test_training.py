@@ -193,3 +193,23 @@ def test_neurons_of_the_paper() -> None:
     x: Any = torch.empty(1, 3, 32, 32, device="meta")
     model.train()(x)
     assert sum(fired) + 10 == 284_682
+
+
+def test_the_last_epochs_are_calm() -> None:
+    used: list[str] = []
+
+    def record(name: str) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+        def pass_on(pixels: torch.Tensor, _rng: torch.Generator) -> torch.Tensor:
+            used.append(name)
+            return pixels
+
+        return pass_on
+
+    recipe = dataclasses.replace(
+        mnist.RECIPES["exact-relu"], augment=(record("first"), record("strong")), calm=0.5, epochs=2, batch=40
+    )
+    training = trainer.Training(recipe, images((1, 28, 28)), torch.device("cpu"))
+    training.run_epoch()
+    assert used == ["first", "strong"] * 2
+    training.run_epoch()
+    assert used[4:] == ["first"] * 2

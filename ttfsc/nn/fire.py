@@ -137,12 +137,9 @@ class Fire(Layer):
         s, w = v if isinstance(v, Potential) else (v, None)
         if self.ticks is not None and isinstance(s, Lattice) and (w is None or isinstance(w, Lattice)):
             value = self._exact(s, w, self.ticks)
-            fired = lattice((value.ints > 0).double(), torch.ones_like(value.unit))
         else:
-            theta = per_channel(self.threshold(), s.dim())
-            value = first_crossing(s, w, theta, self.ticks)
-            fired = (value.detach() > 0).to(value.dtype)
-        return Spikes(value, fired) if self.spikes or w is not None else value
+            value = first_crossing(s, w, per_channel(self.threshold(), s.dim()), self.ticks)
+        return Spikes(value, _fired(value)) if self.spikes or w is not None else value
 
     def _exact(self, s: Lattice, w: Lattice | None, ticks: int) -> Lattice:
         """Decide in integers, tick by tick, with the table the compiler makes."""
@@ -157,6 +154,13 @@ class Fire(Layer):
             )
         ints = _spikes_of_constant(s.ints, table) if w is None else _spikes_of_ramp(s.ints, w.ints, table)
         return lattice(ints, torch.full_like(s.unit[:1], 1 / ticks))
+
+
+def _fired(value: Tensor) -> Tensor:
+    """1 where a neuron fired, else 0; no gradient."""
+    if isinstance(value, Lattice):
+        return lattice((value.ints > 0).double(), torch.ones_like(value.unit))
+    return (value.detach() > 0).to(value.dtype)
 
 
 def _spikes_of_constant(v: Tensor, table: Tensor) -> Tensor:
