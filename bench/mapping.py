@@ -78,7 +78,7 @@ GROWTH_SECONDS, GROWTH_GIB = 900, 8.0
 
 def mapped(net: Net, scheme: str, chip: Chip) -> Net:
     """Partitioned by scheme, placed row by row, routed."""
-    return route(place(partition(net, scheme=scheme, chip=chip)))
+    return route(place(partition(net, scheme=scheme, chip=chip), scheme="row-major"))
 
 
 def count(net: Net, rate: float = RATE) -> Count:

@@ -72,7 +72,7 @@ def _mapping_options(command: F) -> F:
                      show_default=True, help="How layers are cut into cores."),
         click.option("--share", default="", metavar="auto|A+B",
                      help="Layers on common cores: those with less traffic together, or these."),
-        click.option("--place", type=choice(["row-major", "hilbert", "anneal"]), default="row-major",
+        click.option("--place", type=choice(["row-major", "hilbert", "anneal"]), default="hilbert",
                      show_default=True, help="How cores are put on the mesh; anneal searches, and needs ttfsc[map]."),
         click.option("--objective", type=choice(["multicast", "unicast", "busiest", "latency"]), default="multicast",
                      show_default=True, help="What annealing lowers."),

@@ -18,7 +18,7 @@ class MapOptions:
 
     partition: str = "tile"
     share: str = ""  # layers on common cores: auto, or c1+c2 c3+c4
-    place: str = "row-major"
+    place: str = "hilbert"
     objective: str = "multicast"  # of annealing, as all to `earlier`
     restarts: int = 4
     seconds: float = 0.0

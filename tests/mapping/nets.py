@@ -50,7 +50,7 @@ def proven(net: Net) -> Net:
 
 
 def mapped(net: Net, chip: Chip, scheme: str = "tile", delivery: str = "") -> Net:
-    return route(place(partition(net, scheme=scheme, chip=chip)), delivery=delivery)
+    return route(place(partition(net, scheme=scheme, chip=chip), scheme="row-major"), delivery=delivery)
 
 
 def mnist(seed: int = 0, *, maxpool: bool = False) -> Net:

@@ -185,7 +185,7 @@ def test_no_document_crashes_the_reader_and_both_validators_agree(data: st.DataO
         if data.draw(st.booleans()) and isinstance(at, dict):
             del at[spot[-1]]
         else:
-            at[spot[-1]] = data.draw(JUNK)
+            at[spot[-1]] = deepcopy(data.draw(JUNK))  # the next change may be inside it
     accepted = not form_faults(table, Loc("x"))
     assert accepted == valid(table)
     try:

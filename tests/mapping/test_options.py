@@ -110,7 +110,7 @@ def test_a_warm_start_from_a_folder(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("--objective", "unicast"), "--objective belongs to --place anneal, it has no meaning for row-major"),
+        (("--objective", "unicast"), "--objective belongs to --place anneal, it has no meaning for hilbert"),
         (("--place", "hilbert", "--seconds", "3"), "--seconds belongs to --place anneal, it has no meaning for hil"),
         (("--rates", "0.1"), "--rates belongs to --place anneal"),
         (("--restarts", "1"), "--restarts belongs to --place anneal"),
@@ -166,15 +166,15 @@ def test_given_rates_are_annealed_for() -> None:
 
 def test_passes_of_the_options() -> None:
     assert MapOptions().passes(3) == "partition{scheme=tile},place,route"
-    assert MapOptions(place="hilbert").passes(3) == "partition{scheme=tile},place{scheme=hilbert},route"
+    assert MapOptions(place="row-major").passes(3) == "partition{scheme=tile},place{scheme=row-major},route"
     text = MapOptions(place="anneal", rates="measured", seconds=2.5).passes(3)
     assert text == "partition{scheme=tile},place{scheme=anneal,seed=3,seconds=2.5,rates=measured},route"
 
 
 def test_the_same_options_from_python() -> None:
-    made = compile_net(real_net(), Options(targets=("noc",), place="hilbert", delivery="unicast", pin="0@1:1"))
+    made = compile_net(real_net(), Options(targets=("noc",), place="row-major", delivery="unicast", pin="0@1:1"))
     assert made.net.mapped is not None
-    assert (made.net.mapped.placement, made.net.mapped.delivery) == ("hilbert", "unicast")
+    assert (made.net.mapped.placement, made.net.mapped.delivery) == ("row-major", "unicast")
     assert made.net.mapped.cores[0].place == (1, 1)
     with pytest.raises(TtfsError, match="--rates belongs to --place anneal"):
         compiler.compile(real_net(), rates="0.2")

@@ -135,7 +135,7 @@ def test_pinned_and_closed_places_of_shared_routers() -> None:
 
 def test_the_loader_counts_the_cores_of_a_router() -> None:
     chip = shared_by(chip_of(300), 2)
-    files = noc.emit(route(place(partition(proven(mnist()), chip=chip)), delivery="unicast"), chip)
+    files = noc.emit(route(place(partition(proven(mnist()), chip=chip), scheme="row-major"), delivery="unicast"), chip)
     assert noc.load(files).mapped.cores_per_router == 2
     table = json.loads(files[noc.MAPPING])
     table["cores"][2]["place"] = table["cores"][0]["place"]

@@ -73,7 +73,7 @@ def small_net(name: str = "small", layer: str = "c1", origin: str = "features.0"
 
 def mapped(net: Net, chip: Chip, *, scheme: str = "tile", delivery: str = "") -> Net:
     """The net on the chip's cores."""
-    return route(place(partition(net, scheme=scheme, chip=chip)), delivery=delivery)
+    return route(place(partition(net, scheme=scheme, chip=chip), scheme="row-major"), delivery=delivery)
 
 
 def widths(net: Net) -> Net:

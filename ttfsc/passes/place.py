@@ -52,7 +52,7 @@ _GRAIN = 64  # the image is ordered along a curve over this many rows and column
 def place(
     net: Net,
     *,
-    scheme: str = "row-major",
+    scheme: str = "hilbert",
     objective: Literal["multicast", "unicast", "busiest", "latency"] = "multicast",
     seed: int = 0,
     restarts: int = 4,
