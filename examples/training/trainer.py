@@ -83,9 +83,12 @@ class Objective:
         return loss
 
     def from_teachers(self, scores: Tensor, pixels: Tensor) -> Tensor:
-        """Divergence from the teachers' mean answer, both softened (Hinton et al. 2015): t^2 KL(teacher || student)."""
+        """Divergence from the teachers' mean answer, both softened (Hinton et al. 2015): t^2 KL(teacher || student).
+
+        The teachers answer in half precision, as they were trained.
+        """
         t = self.recipe.temperature
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16):
             answers = torch.stack([(teacher(pixels).float() / t).softmax(1) for teacher in self.teachers]).mean(0)
         return t * t * functional.kl_div((scores / t).log_softmax(1), answers, reduction="batchmean")
 
