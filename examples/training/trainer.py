@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,8 +63,8 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 class Objective:
     """The loss of a batch: cross-entropy, distillation, cost of spikes, and lost channels."""
 
-    def __init__(self, model: nn.Sequential, recipe: Recipe, teachers: Iterable[nn.Module]) -> None:
-        self.recipe, self.teachers = recipe, list(teachers)
+    def __init__(self, model: nn.Sequential, recipe: Recipe, teachers: Sequence[nn.Module]) -> None:
+        self.recipe, self.teachers = recipe, teachers
         self.lost = regularize.LostChannels(model) if recipe.lost else None
         self.cost = regularize.SpikeCost(model) if recipe.spikes or recipe.packets else None
         self.synapses = sum(float(n.sum()) for n in regularize.fan_out(model).values()) if recipe.packets else 1.0
@@ -102,7 +102,7 @@ class Training:
         train: Images,
         device: torch.device,
         *,
-        teachers: Iterable[nn.Module] = (),
+        teachers: Sequence[nn.Module] = (),
         start: Mapping[str, Tensor] | None = None,
         compiled: bool = False,
     ) -> None:
@@ -116,7 +116,8 @@ class Training:
         elif recipe.fraction:
             tnn.calibrate(self.model, self.train.x[:1000], recipe.fraction, recipe.spread)
         # Convolutions and pools of many channels run twice as fast with the channels of a pixel side by side.
-        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        for net in (self.model, *teachers):
+            net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = copy.deepcopy(self.model)
         self.ranges = tnn.RangeAnnealing(self.model, recipe.widen)
         self.objective = Objective(self.model, recipe, teachers)

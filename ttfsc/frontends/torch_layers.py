@@ -189,6 +189,14 @@ def spiking_flatten(low: Lowering, m: Any, path: str, input: object) -> Value:
     return low.flatten(low.value(input))
 
 
+def spiking_add(low: Lowering, m: Any, path: str, a: object, b: object) -> Value:
+    """ttfsc.nn.Add."""
+    branches = [low.value(x) for x in (a, b)]
+    if not all(low.is_membrane(x) for x in branches):
+        raise Refused("ttfsc.nn.Add reads spikes; end each branch in a synapse, the shortcut in a 1x1 convolution")
+    return low.add(*branches)
+
+
 def membrane(low: Lowering, m: Any, path: str, input: object) -> Value:
     """ttfsc.nn.Membrane."""
     x = low.value(input)

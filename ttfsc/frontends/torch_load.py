@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ttfsc.frontends.tensors import PICKLES
 from ttfsc.frontends.value import Declared
 from ttfsc.ir import Fault, Loc, Net, Shape, TtfsError, codes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def load_torch(
@@ -60,12 +64,39 @@ def load_torch(
     except TtfsError as e:
         faults += e.faults
     try:
-        net = torch_trace.trace_module(model, re.sub(r"[^A-Za-z0-9_]", "_", parsed.name), declared)
+        net = torch_trace.trace_module(model, _name(parsed.name), declared)
     except TtfsError as e:
         raise TtfsError([*faults, *e.faults]) from e
     if faults:
         raise TtfsError(faults)
     return net
+
+
+def load_module(
+    module: nn.Module,
+    *,
+    input_shape: Shape | None = None,
+    input_range: tuple[int, int] | None = None,
+    input_scale: float | None = None,
+) -> Net:
+    """Import a PyTorch network that is in memory, as `load_torch` does one from a file; the net is named by its class.
+
+    The module is read as it evaluates, whatever mode it is in, and left as it was.
+    """
+    from ttfsc.frontends import torch_trace
+
+    modes = [(m, m.training) for m in module.modules()]
+    try:
+        return torch_trace.trace_module(
+            module.eval(), _name(type(module).__name__.lower()), Declared(input_shape, input_range, input_scale)
+        )
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def _name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
 
 
 def check_torch(

@@ -76,6 +76,7 @@ _MODULES: dict[str, tuple[Callable[..., Any], str]] = {
     "ttfsc.nn.MaxPool2d": (m.spiking_max_pool2d, ""),
     "ttfsc.nn.AvgPool2d": (m.spiking_avg_pool2d, ""),
     "ttfsc.nn.Flatten": (m.spiking_flatten, ""),
+    "ttfsc.nn.Add": (m.spiking_add, "two branches on one membrane; `Residual` is traced into"),
     "ttfsc.nn.Membrane": (m.membrane, "read-out: the membrane as the window ends"),
     "ttfsc.nn.FirstSpike": (m.first_spike, "read-out: the earliest spike"),
 }

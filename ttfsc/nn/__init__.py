@@ -12,10 +12,12 @@ from ttfsc.nn.fold import fold_batchnorm
 from ttfsc.nn.init import calibrate
 from ttfsc.nn.pool import AvgPool2d, Flatten, Input, MaxPool2d
 from ttfsc.nn.readout import FirstSpike, Membrane, first_spike_loss
+from ttfsc.nn.residual import Add, Residual
 from ttfsc.nn.spikes import Potential, Spikes
 from ttfsc.nn.synapse import Conv2d, Kernel, Linear, Synapse
 
 __all__ = [
+    "Add",
     "AvgPool2d",
     "Conv2d",
     "Fire",
@@ -28,6 +30,7 @@ __all__ = [
     "Membrane",
     "Potential",
     "RangeAnnealing",
+    "Residual",
     "Spikes",
     "Synapse",
     "calibrate",

@@ -18,7 +18,7 @@ of firing and leaves those that are far above or below alone. The value is the e
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from ttfsc.nn.fire import Fire
 from ttfsc.nn.pool import AvgPool2d, Flatten, MaxPool2d
+from ttfsc.nn.residual import Residual
 from ttfsc.nn.spikes import Potential, Spikes, per_channel
 from ttfsc.nn.synapse import Synapse
 
@@ -135,39 +136,56 @@ def fan_out(model: nn.Sequential) -> dict[str, Tensor]:
     The model starts with an `Input`, which knows the shape. A spike in two overlapping windows of an average pool
     counts twice, as in the report; behind a max pool every neuron counts as if it were the earliest.
     """
-    reached = dict[str, Tensor]()
+    shapes = _shapes(model)
+    return {name: _synapses(torch.ones(1, *shapes[name], requires_grad=True), behind) for name, behind in _fires(model)}
+
+
+def _fires(model: nn.Sequential, prefix: str = "") -> Iterable[tuple[str, list[nn.Module]]]:
+    """Each Fire layer by its name, and the layers behind it, those in residual blocks included."""
     layers = list(model.named_children())
-    for i, ((name, neurons), shape) in enumerate(zip(layers, _shapes(model), strict=True)):
-        if isinstance(neurons, Fire):
-            start = torch.ones(1, *shape, requires_grad=True)
-            reached[name] = _synapses(start, [layer for _, layer in layers[i + 1 :]])
-    return reached
+    for i, (name, layer) in enumerate(layers):
+        if isinstance(layer, Fire):
+            yield prefix + name, [each for _, each in layers[i + 1 :]]
+        elif isinstance(layer, Residual):
+            yield from _fires(layer.main, f"{prefix}{name}.main.")
 
 
-def _shapes(model: nn.Sequential) -> list[tuple[int, ...]]:
-    """The output shape of each layer, without the batch."""
-    shapes: list[tuple[int, ...]] = []
+def _shapes(model: nn.Sequential) -> dict[str, tuple[int, ...]]:
+    """What each Fire layer gives, without the batch."""
     first = next(iter(model), None)
     shape = getattr(first, "shape", None)
     if not isinstance(shape, tuple):
         raise ValueError("the model does not start with an Input, so the sizes of its layers are not known")
     weight = next(model.parameters())
-    x: Any = torch.zeros(1, *cast("tuple[int, ...]", shape), device=weight.device)
+    x = torch.zeros(1, *cast("tuple[int, ...]", shape), device=weight.device)
     was_training = model.training
     model.eval()
+    shapes = dict[str, tuple[int, ...]]()
     with torch.no_grad():
-        for layer in model:
-            x = layer.forward(x)  # without hooks: nobody is to count this pass
-            plain = x.value if isinstance(x, Spikes) else x.s if isinstance(x, Potential) else x
-            shapes.append(tuple(plain.shape[1:]))
+        _pass(model, x, "", shapes)
     model.train(was_training)
     return shapes
 
 
-def _synapses(start: Tensor, behind: list[nn.Module]) -> Tensor:
+def _pass(model: nn.Sequential, x: Any, prefix: str, shapes: dict[str, tuple[int, ...]]) -> Any:
+    """The model's forward pass without hooks, since nobody is to count it; notes what each Fire layer gives."""
+    for name, layer in model.named_children():
+        if isinstance(layer, Residual):
+            x = layer.add.forward(_pass(layer.main, x, f"{prefix}{name}.main.", shapes), layer.shortcut.forward(x))
+        else:
+            x = layer.forward(x)
+        if isinstance(layer, Fire):
+            shapes[prefix + name] = tuple((x.value if isinstance(x, Spikes) else x).shape[1:])
+    return x
+
+
+def _synapses(start: Tensor, behind: Sequence[nn.Module]) -> Tensor:
     """How often each entry of `start` [1, ...] is added somewhere in the next synapse layer of `behind`."""
     x = start
-    for layer in behind:
+    for i, layer in enumerate(behind):
+        if isinstance(layer, Residual):
+            branches = ([*layer.main], [layer.shortcut])
+            return sum((_synapses(start, [*behind[:i], *branch]) for branch in branches), torch.zeros_like(start[0]))
         if isinstance(layer, Synapse):
             layer_sum = layer.apply_weight(x, torch.ones_like(layer.weight, device=x.device), None).sum()
             return torch.autograd.grad(layer_sum, start)[0][0]
@@ -187,13 +205,14 @@ class LostChannels:
 
     A neuron can fire where S + W > 0 and theta + W > 0, or S >= theta, so a channel is as alive as its largest
     min(S, theta) + W; what that lacks to `reserve` (in units of theta) is the penalty, mean over channels, sum over
-    layers. Watches the synapses of a Sequential that stand directly before a Fire.
+    layers. Watches the synapses and residual blocks that stand directly before a Fire in a Sequential.
     """
 
     def __init__(self, model: nn.Sequential, reserve: float = 0.1) -> None:
         self._terms: list[Tensor] = []
-        for before, after in itertools.pairwise(model):
-            if isinstance(before, Synapse) and isinstance(after, Fire):
+        rows = [m for m in model.modules() if isinstance(m, nn.Sequential)]
+        for before, after in itertools.chain.from_iterable(map(itertools.pairwise, rows)):
+            if isinstance(before, (Synapse, Residual)) and isinstance(after, Fire):
                 before.register_forward_hook(self._watch(after, reserve))
 
     def _watch(self, fire: Fire, reserve: float) -> Callable[[nn.Module, Any, Any], None]:

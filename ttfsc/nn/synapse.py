@@ -44,6 +44,7 @@ class Synapse(Layer):
         self.bias = nn.Parameter(torch.empty(weight_shape[0])) if bias else None
         steps = 1 if per_tensor else weight_shape[0]
         self.step = None if bits is None else nn.Parameter(torch.empty(steps))
+        self._sharing: tuple[Synapse, ...] = (self,)  # a tuple, so that torch takes none of them for a submodule
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -55,9 +56,28 @@ class Synapse(Layer):
 
     @torch.no_grad()
     def fit_step(self) -> None:
-        """Set the steps to those that fit the present weights best; nothing to do for float weights."""
-        if self.bits is not None and self.step is not None:
-            self.step.copy_(first_step(self.weight, self.bits, per_tensor=self.per_tensor))
+        """Set the steps to those that fit the present weights best; nothing to do for float weights.
+
+        Where synapses share one step, it is fitted to the weights of all.
+        """
+        owner = self._sharing[0]
+        if owner.bits is not None and owner.step is not None:
+            rows = torch.cat([synapse.weight.flatten(1) for synapse in owner._sharing], 1)
+            owner.step.copy_(first_step(rows, owner.bits, per_tensor=owner.per_tensor))
+
+    def borrow_step(self, owner: Synapse) -> None:
+        """Put this layer's weights on the grid of `owner`: from now on the learned step of both is the owner's."""
+        facts = [(s.bits, s.per_tensor, s.kernel, s.weight.shape[0]) for s in (self, owner)]
+        if facts[0] != facts[1]:
+            raise ValueError(
+                f"bits, per_tensor, kernel and outputs are {facts[0]} here and {facts[1]} in the layer whose step is "
+                "shared; make them equal"
+            )
+        if self._sharing != (self,) or owner._sharing[0] is not owner:
+            raise ValueError("one of the two layers shares a step already; share the step of the first owner")
+        self.step, self._sharing = None, (owner, self)
+        owner._sharing = (*owner._sharing, self)
+        self.fit_step()
 
     def weight_step(self) -> Tensor:
         """The real weight of integer 1, float32 [Cout], > 0, detached. Float weights have none: ValueError."""
@@ -93,9 +113,10 @@ class Synapse(Layer):
         return self.bits is not None and isinstance(x, Lattice) and x.summable
 
     def _step(self) -> Tensor:
-        if self.step is None:
+        step = self._sharing[0].step
+        if step is None:
             raise ValueError("the layer has float weights (bits=None): there is no step")
-        return self.step.clamp_min(SMALLEST_STEP)
+        return step.clamp_min(SMALLEST_STEP)
 
     def _weight(self) -> Tensor:
         return self.weight if self.bits is None else on_grid(self.weight, self._step(), self.bits)
