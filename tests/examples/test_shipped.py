@@ -17,6 +17,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 
 import ttfsc
 import ttfsc.nn as tnn
+from examples.cifar10 import network as cifar10
 from examples.mnist import network
 from examples.training.data import Images
 from examples.training.trainer import evaluate
@@ -106,3 +107,16 @@ def lattice_of(out: Any) -> Lattice:
     value = values(out)
     assert isinstance(value, Lattice)
     return value
+
+
+def test_shipped_cifar10_weights_are_the_compiled_network() -> None:
+    folder = FOLDER.parent / "cifar10"
+    net = ttfsc.load(f"{folder / 'network.py'}:vgg8", weights=folder / "vgg8.safetensors")
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (2, 3, 4, 4)).repeat(8, 2).repeat(8, 3)
+    model = cifar10.vgg8().eval()
+    model.load_state_dict(load_file(folder / "vgg8.safetensors"))
+    compiled = ttfsc.compile(net, targets=["c"])
+    assert np.array_equal(ttfsc.ir.run(compiled.net, x).scores.argmax(1), model(torch.tensor(x)).argmax(1).numpy())
+    figures = json.loads((folder / "vgg8.json").read_text("utf-8"))
+    assert figures["quantised"] == figures["compiled"] >= 88
