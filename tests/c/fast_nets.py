@@ -42,9 +42,9 @@ def fast_net(seed: int) -> Net:
     """Spikes or pixels, a convolution, perhaps a second branch, a dense read-out; what is drawn follows the seed."""
     d = Drawn(np.random.default_rng(seed))
     ticks, bits = d.among(*TICKS), d.upto(1, 8)
-    groups = d.among(1, 1, 2)
+    groups = d.among(1, 1, 2, 3)
     channels = groups * d.among(1, 2, 3, 9)
-    outputs = groups * d.among(32, 64) if groups > 1 else d.among(1, 5, 31, 32, 40, 64, 70, 128, 130)
+    outputs = groups * d.among(1, 2, 13, 32, 64) if groups > 1 else d.among(1, 5, 31, 32, 40, 64, 70, 128, 130)
     size = (channels, d.upto(4, 7), d.upto(4, 7))
     pixels = d.among(True, False, False)
     h = Hand("fast", Analog(size, d.among(0, -7), d.among(1, 200)) if pixels else Spikes(size, 0, ticks), ticks)
@@ -61,9 +61,11 @@ def fast_net(seed: int) -> Net:
     h.seed = seed % 1000
     h.conv("a.v", "in", kernel, bits=bits, kernel=how, groups=groups, **options)
     grid, v = h.b.types["a.v"].shape, "a.v"
-    if groups == 1 and options.get("pool", (1, 1)) == (1, 1) and d.among(True, False):
+    if options.get("pool", (1, 1)) == (1, 1) and d.among(True, False):
         more = {k: x for k, x in options.items() if k != "bias"}
-        h.conv("b.v", "in", kernel, bits=d.upto(1, 8), kernel=how, **more)
+        beside = d.among(1, groups)
+        kernel = (outputs, channels // beside, *kernel[2:])
+        h.conv("b.v", "in", kernel, bits=d.upto(1, 8), kernel=how, groups=beside, **more)
         h.op(Add(name="s.v", type=OPEN, xs=(Ref("a.v"), Ref("b.v"))))
         v = "s.v"
     reach_of = max(

@@ -201,6 +201,8 @@ class SweepNet:
         first = self.synapse(Conv2d, x, (outputs, c // groups, *kernel), fields)
         if self.chance(0.75):
             return first
+        if groups > 1 and self.chance(0.5) and outputs * fan_in * groups <= self.weights:
+            groups, fields = 1, fields | {"groups": 1}
         return self.summed([first, self.synapse(Conv2d, x, (outputs, c // groups, *kernel), fields)])
 
     def at_most(self, limit: int) -> int:

@@ -1,16 +1,19 @@
 """The compiled C gives what the reference meaning gives: every spike, score and label."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from c_build import STRICT, UNDEFINED, assert_same, need
-from c_nets import NETS, Hand
+from c_nets import NETS, RNG, Hand
 from fast_nets import SEEDS, fast_net
 from hypothesis import given, settings
 
 from tests.strategies import inputs_for, integer_nets
 from ttfsc.backends.c import Engine, emit, fast, walk
-from ttfsc.ir import OPEN, Flatten, Net, Ref, Spikes, run
+from ttfsc.backends.c.lower import lower
+from ttfsc.ir import OPEN, Add, Flatten, Net, Ref, Spikes, run
 from ttfsc.passes.prove_widths import prove_widths
 
 
@@ -64,12 +67,12 @@ def test_features_as_users_run_them(name: str, cache: Path) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_fast_layers(cache: Path, seed: int) -> None:
-    """Whatever the fast kernels are asked for, in GNU vectors and in plain C."""
+    """Whatever the fast kernels are asked for: dot products, GNU vectors and plain C."""
     net = fast_net(seed)
-    check(net, cache, ("-O1", *STRICT, *UNDEFINED), n=3)
-    check(net, cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_PLAIN"), n=3)
+    for way in ((), ("-DFAST_DOTS=1",), ("-DFAST_DOTS=0",), ("-DFAST_PLAIN",)):
+        check(net, cache, ("-O1", *STRICT, *UNDEFINED, *way), n=3)
 
 
 def never(*_: object) -> bool:
@@ -84,7 +87,7 @@ def test_gathered_layers(cache: Path, half: bool, seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walk, "walkable", never)
         patch.setattr(fast, "HALF_FROM", 0 if half else 1 << 30)
-        check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED), n=3)
+        check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_DOTS=0"), n=3)
 
 
 def test_groups_fill_their_blocks(cache: Path) -> None:
@@ -93,6 +96,24 @@ def test_groups_fill_their_blocks(cache: Path) -> None:
     h.conv("a.v", "in", (576, 1, 3, 3), bits=4, kernel="ramp", groups=2).fire("a", "a.v", 20)
     h.op(Flatten(name="f", type=OPEN, x=Ref("a"))).dense("o.v", "f", (3, 576), kernel="hold")
     check(h.membrane("o.v"), cache, ("-O1", *STRICT, *UNDEFINED), n=3)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(("channels", "outputs"), [(160, 160), (70, 140), (48, 48)])
+def test_depthwise_layers_and_identity_skips(cache: Path, channels: int, outputs: int, plain: bool) -> None:
+    """Every width of a piece of a row; a skip of ones beside a convolution; nothing by the general kernels."""
+    h = Hand("fast", Spikes((channels, 5, 4), 0, 10), 10)
+    same: dict[str, Any] = {"kernel": "ramp", "pad": (1, 1, 1, 1)}
+    h.conv("a.v", "in", (outputs, 1, 3, 3), groups=channels, bias=RNG(1).integers(-30, 30, outputs), **same)
+    h.fire("a", "a.v", 60)
+    h.conv("b.v", "a", (outputs, outputs // 2, 3, 3), groups=2, stride=(2, 1), **same).fire("b", "b.v", 300)
+    h.conv("c.v", "b", (outputs, outputs, 3, 3), **same)
+    h.conv("skip", "b", (outputs, 1, 1, 1), w=np.ones((outputs, 1, 1, 1), np.int8), groups=outputs)
+    h.op(Add(name="d.v", type=OPEN, xs=(Ref("c.v"), Ref("skip")))).fire("d", "d.v", 300)
+    h.op(Flatten(name="f", type=OPEN, x=Ref("d"))).dense("o.v", "f", (3, outputs * 12), kernel="hold")
+    net = h.membrane("o.v")
+    assert [c.layer for c in lower(net).choices if "packed" in c.kernel] == []
+    check(net, cache, ("-O1", *STRICT, *UNDEFINED, *(("-DFAST_PLAIN",) if plain else ())), n=3)
 
 
 @given(seed=SEEDS)

@@ -10,15 +10,21 @@ import numpy as np
 import pytest
 from c_build import STRICT, assert_same, need, written
 from c_nets import NETS, tiny
-from sweep_nets import sweep_net
+from sweep_nets import sweep_net, wide_net
 
 from tests.strategies import inputs_for
-from ttfsc.backends.c import Engine, cost, emit
+from ttfsc.backends.c import Engine, cost, emit, fast, split
 from ttfsc.ir import Array, Net, TtfsError, run
 
 PROGRAM = Path(__file__).parent / "programs" / "threads.c"
 RACES = ("-O1", "-g", "-fsanitize=thread", "-pthread")
 CASES = [(name, cpu) for name in ("residual", "stream", "pooled_pixels") for cpu in ("cortex-m", "generic")]
+
+
+@pytest.fixture(autouse=True)
+def every_layer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones too, which threads would not be woken for."""
+    monkeypatch.setattr(split, "WORTH", 0.0)
 
 
 def built(net: Net, folder: Path, *flags: str, cpu: str, threads: int = 3) -> dict[str, bytes]:
@@ -63,6 +69,23 @@ def test_many_layers(seed: int, cpu: str, tmp_path: Path) -> None:
     x = inputs_for(net, seed, 4)
     files = built(net, tmp_path, *RACES, "-DM_INLINE=static", cpu=cpu, threads=5)
     assert all(answers(tmp_path, files, x, n) == expected(net, x) for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_outputs_of_dense_layers(half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of one position are cut between blocks of outputs, two weights in a byte or one."""
+    monkeypatch.setattr(fast, "HALF_FROM", 0 if half else 1 << 30)
+    net = wide_net(10)
+    x = inputs_for(net, 3, 4)
+    files = built(net, tmp_path, *RACES, "-DM_INLINE=static", cpu="generic", threads=4)
+    assert b"_begun(" in files["m.c"]
+    assert all(answers(tmp_path, files, x, n) == expected(net, x) for n in (0, 1, 2, 3))
+
+
+def test_small_layers_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waking a thread takes longer than they do."""
+    monkeypatch.undo()
+    assert b"_split(threads" not in emit(tiny(), threads=2)["tiny.c"]
 
 
 @pytest.mark.parametrize("cpu", ["cortex-m", "generic"])

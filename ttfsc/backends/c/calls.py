@@ -3,7 +3,20 @@
 from collections.abc import Iterator
 
 from ttfsc.backends.c.kernels import Instance, instance
-from ttfsc.backends.c.plan import Answer, FastLayer, FireSink, Gather, Layer, Link, Move, RecallSink, Step, Walk
+from ttfsc.backends.c.plan import (
+    Answer,
+    Depth,
+    FastLayer,
+    FireSink,
+    Gather,
+    Layer,
+    Link,
+    Move,
+    Pile,
+    RecallSink,
+    Step,
+    Walk,
+)
 
 
 def calls_of(step: Step) -> Iterator[Instance]:
@@ -24,11 +37,18 @@ def calls_of(step: Step) -> Iterator[Instance]:
 def _fast_calls(layer: FastLayer) -> Iterator[Instance]:
     yield layer.begin
     for bundle in layer.bundles:
-        if isinstance(bundle, Gather) and bundle.sort is not None:
+        if isinstance(bundle, Gather | Pile) and bundle.sort is not None:
             yield bundle.sort
         if isinstance(bundle, Walk) and bundle.list is not None:
             yield bundle.list
+        if isinstance(bundle, Depth) and bundle.lay is not None:
+            yield bundle.lay
         yield bundle.call
+    for dot in layer.dots:
+        yield dot.lay
+        yield dot.vnni
+        if dot.avx2 is not None:
+            yield dot.avx2
     yield layer.sink.call
     if isinstance(layer.sink, FireSink) and layer.sink.force_last:
         yield instance("force_last")

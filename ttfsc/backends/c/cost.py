@@ -16,6 +16,11 @@ MERGE = 8.0  # cycles to look at the spikes of one value of one input position
 MOVE = 1.2  # to put one spike into the list of an output position
 SORT = 2.5  # to sort one channel by value
 LIST = 1.8  # to list it
+BUCKET = 1.4  # to sort one by row and value
+LAY = 0.7  # to lay out one input for an output
+LAID = 0.2  # to lay out one input for dot products
+DOT = 0.7  # cycles of the time stamp counter, at 0.7 of the clock: 16 outputs, four inputs
+DOT_PAIRS = 1.9  # the same by AVX2
 SEGMENT = 20.0  # to begin with a kernel row
 
 
@@ -54,7 +59,33 @@ def walk_cost(shape: "Shape", positions: int, cpu: Cpu, *, ramp: bool) -> float:
     return shape.groups * (listed + positions * (segments * blocks + rows * vectors * row)) / 1000
 
 
+def pile_cost(shape: "Shape", positions: int, cpu: Cpu, ticks: int, slides: bool, piled: int) -> float:
+    """Spikes sorted row by row, then every value of every row of a window begun, piled up and added."""
+    rows = FIRING * shape.kernel * shape.channels
+    blocks = -(-shape.outputs // 64)
+    visits = positions * blocks / (1 if slides else piled) * ticks * (1 if slides else shape.fields[12])
+    added = positions * blocks * rows * row_cycles(cpu, 2.2, 0.75)
+    taken = positions * blocks * ticks * shape.fields[12] * row_cycles(cpu, 6.0, 2.0)
+    far = shape.rows * shape.outputs
+    brought = far / 64 * 5 if far > cpu.l2 // 2 else 0
+    return (looked_at(shape) * BUCKET + visits * row_cycles(cpu, 20.0, 6.0) + added + taken + brought) / 1000
+
+
 def pixel_cost(shape: "Shape", positions: int, cpu: Cpu) -> float:
     """Every input times its row."""
     rows = shape.kernel * shape.channels * shape.groups
     return round(positions * rows * max(shape.outputs, 16) / 64 * row_cycles(cpu, 6.0, 3.0) / 1000, 1)
+
+
+def dot_cost(shape: "Shape", positions: int, quads: int, *, ramp: bool, level: int) -> float:
+    """Every input times every weight, 64 products at once (level 2) or 32 in two steps; quads: fours of inputs."""
+    products = positions * quads * -(-shape.outputs // 16) * (2 if ramp else 1)
+    laid = looked_at(shape) * LAID * (2 if ramp else 1)
+    return (products * (DOT if level == 2 else DOT_PAIRS) + laid) / 1000
+
+
+def depth_cost(shape: "Shape", positions: int, cpu: Cpu, own: int, *, ramp: bool, narrow: bool) -> float:
+    """Every tap of every output multiplied, 16 at once; own: inputs that are laid out for their outputs first."""
+    products = positions * shape.kernel * shape.pool * shape.channels * shape.outputs * shape.groups
+    each = row_cycles(cpu, 4.0, 2.0) if narrow else row_cycles(cpu, 12.0, 6.0)
+    return (products / 16 * each * (1.5 if ramp else 1) + own * LAY) / 1000

@@ -7,21 +7,25 @@ from ttfsc.ir import TtfsError, codes
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """fast: memory for lists of spikes and unpacked weights is there. adds: bytes added per cycle; l2: its bytes."""
+    """fast: memory for lists of spikes and unpacked weights is there. adds: bytes added per cycle; l2: its bytes.
+
+    dots: dot products of bytes may be there, which the C asks the processor; 2: AVX-512 VNNI is expected, 1: AVX2.
+    """
 
     name: str
     fast: bool
     adds: int
     l2: int
+    dots: int
 
 
 CPUS = {
     cpu.name: cpu
     for cpu in (
-        Cpu("generic", True, 16, 512 << 10),
-        Cpu("x86-64-v3", True, 64, 512 << 10),
-        Cpu("native", True, 64, 1 << 20),
-        Cpu("cortex-m", False, 1, 0),
+        Cpu("generic", True, 16, 512 << 10, 1),
+        Cpu("x86-64-v3", True, 64, 512 << 10, 1),
+        Cpu("native", True, 64, 1 << 20, 2),
+        Cpu("cortex-m", False, 1, 0, 0),
     )
 }
 

@@ -20,6 +20,8 @@ class Kernel:
     types: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
     vector: bool = False  # <kernel>_vector.c does the same in GNU vectors
+    compress: bool = False  # <kernel>_compress.c where the processor picks lanes out of a vector
+    dots: bool = False  # only where compilers can make code for processors that multiply and add bytes
     role: str = ""  # the name that its file and its callers know it by, if another
     file: str = ""  # the file's name, if another
 
@@ -74,8 +76,26 @@ KERNELS: dict[str, Kernel] = {
     "unload": Kernel(("uacc", "block"), vector=True),
     "walk": Kernel(("uacc", "block", "budget"), ("add_rows", "unload")),
     "walk_tile": Kernel(("uacc", "block", "budget"), ("walk",)),
+    "buckets": Kernel(calls=("bundle",)),
+    "bucket_row": Kernel(("long", "block"), ("buckets",), vector=True, compress=True),
+    "bucket": Kernel(("long", "block"), ("bucket_row",)),
+    "pile": Kernel(("block", "piled", "long", "budget"), ("buckets",), vector=True),
+    "pile_out": Kernel(("block",), ("bundle",), vector=True),
+    "slide_tile": Kernel(("block", "piled", "long", "budget"), ("pile", "pile_out"), vector=True),
+    "stride_tile": Kernel(("block", "piled", "long", "budget"), ("pile", "pile_out"), vector=True),
     "spread_row": Kernel(("uacc",), vector=True),
     "spread": Kernel(("uacc", "x", "block"), ("bundle", "spread_row")),
+    "depth": Kernel(),
+    "own_inputs": Kernel(("x",), ("depth",)),
+    "depth_row": Kernel(("uacc", "x")),
+    "depth_rest": Kernel(("uacc", "x"), ("depth", "depth_row")),
+    "depth_cell": Kernel(("uacc", "x", "block"), ("depth_rest",), vector=True),
+    "depth_tile": Kernel(("uacc", "x", "block"), ("depth_cell", "depth_rest")),
+    "dot": Kernel(),
+    "dot_lay": Kernel(("x", "hits"), ("dot", "pool_cell")),
+    "dot_copy": Kernel(calls=("dot",)),
+    "dot_vnni": Kernel(("uacc", "planes", "places", "vectors", "step"), ("dot",), dots=True),
+    "dot_avx2": Kernel(("places", "vectors", "step"), ("dot",), dots=True),
     "begin": Kernel(("uacc", "const")),
     "fire_few": Kernel(("uacc", "theta")),
     "fire_wide": Kernel(("theta",)),
@@ -102,6 +122,8 @@ class Instance:
     def vector(self) -> bool:
         """Whether there is a variant in GNU vectors; pixels times weights are only for 16 bits."""
         narrow = self.kernel not in ("pixels_tile", "spread_row") or ("uacc", "uint16_t") in self.types
+        if self.kernel == "depth_cell":
+            narrow = {("uacc", "uint16_t"), ("x", "uint8_t")} <= set(self.types)
         return KERNELS[self.kernel].vector and narrow
 
     def calls(self) -> Iterator["Instance"]:
@@ -113,11 +135,17 @@ class Instance:
     def text(self, prefix: str) -> str:
         """The kernel's C for this model and these types."""
         file = KERNELS[self.kernel].file or self.kernel
-        plain = self._file(f"{file}.c", prefix)
+        plain, macro = self._file(f"{file}.c", prefix), prefix.upper()
+        if KERNELS[self.kernel].dots:
+            return f"#if {macro}_DOTS > 0\n{plain}#endif\n"
         if not self.vector:
             return plain
         vector = self._file(f"{file}_vector.c", prefix)
-        return f"#if defined({prefix.upper()}_VECTORS)\n{vector}#else\n{plain}#endif\n"
+        first = f"#if defined({macro}_VECTORS)\n{vector}"
+        if KERNELS[self.kernel].compress:
+            special = self._file(f"{file}_compress.c", prefix)
+            first = f"#if defined({macro}_COMPRESS)\n{special}#elif defined({macro}_VECTORS)\n{vector}"
+        return f"{first}#else\n{plain}#endif\n"
 
     def _file(self, file: str, prefix: str) -> str:
         given = {(p if t.isdigit() else f"{p}_t"): t for p, t in self.types}
@@ -144,9 +172,10 @@ def instance(kernel: str, **types: str | int) -> Instance:
 
 
 def sources(one: Instance) -> list[str]:
-    """Its kernel's file, and the variant in GNU vectors where there is one, as they are."""
+    """Its kernel's file and its variants, as they are."""
     file = KERNELS[one.kernel].file or one.kernel
     names = [f"{file}.c", *([f"{file}_vector.c"] if one.vector else [])]
+    names += [f"{file}_compress.c"] if KERNELS[one.kernel].compress else []
     return [(RUNTIME / name).read_text("utf-8") for name in names]
 
 

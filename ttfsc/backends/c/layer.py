@@ -6,6 +6,8 @@ import numpy as np
 
 from ttfsc.backends.c.cgen import holding
 from ttfsc.backends.c.cost import FIRING
+from ttfsc.backends.c.depth import lower_depth, split_ops, with_depth
+from ttfsc.backends.c.dot import lower_dot, with_dots
 from ttfsc.backends.c.fast import shape_of, why_not
 from ttfsc.backends.c.kernels import instance
 from ttfsc.backends.c.pack import pack
@@ -155,12 +157,12 @@ class _Layer:
             return "spikes act tick by tick"
         if isinstance(self.op, Decode) and self.op.rule != "membrane":
             return "membranes are recalled at each neuron's spike"
-        groups = {op.groups if isinstance(op, Conv2d) else 1 for op in self.ops}
-        if len(groups) > 1:
-            return "branches in different groups"
         if self.parts.spike != "uint8_t":
             return "spike values of 16 bits"
-        return next((text for op in self.ops if (text := why_not(self.parts, op, self.grid))), "")
+        _, others = split_ops(self.parts, self.ops, self.grid)
+        if len({op.groups if isinstance(op, Conv2d) else 1 for op in others}) > 1:
+            return "branches in different groups"
+        return next((text for op in others if (text := why_not(self.parts, op, self.grid))), "")
 
     def fast(self) -> FastLayer:
         parts, (_, high, wide) = self.parts, self.grid
@@ -169,13 +171,28 @@ class _Layer:
         few = isinstance(sink, FireSink) and sink.ticks <= FEW_TICKS
         wide_v = few and not narrow and self.sums_are_narrow()
         uacc = "uint16_t" if narrow or wide_v else "uint32_t"
-        method = method_of(parts, self.ops, uacc, (high, wide))
-        shape = shape_of(self.ops[0], parts.values[self.ops[0].x], self.net.arrays[self.ops[0].w])
-        width, tile = -(-shape.outputs // method.block) * method.block * shape.groups, method.tile
+        depth, others = split_ops(parts, self.ops, self.grid)
+        width, method = self.grid[0], None
+        if others:
+            method = method_of(parts, others, uacc, (high, wide))
+            shape = shape_of(others[0], parts.values[others[0].x], self.net.arrays[others[0].w])
+            width = -(-shape.outputs // method.block) * method.block * shape.groups
+        method = with_depth(parts, depth, method, uacc, self.grid)
+        method, level = with_dots(parts, self.ops, method, uacc, self.grid)
+        tile, keys = method.tile, {op.name: f"b {self.op.name} {op.name}" for op in self.ops}
+        sorted_before = dict(parts.buckets)
         bundles = tuple(
-            lower_bundle(parts, op, f"b {self.op.name} {op.name}", self.step, uacc=uacc, method=method, wide=wide)
+            lower_depth(parts, op, keys[op.name], self.step, uacc=uacc, width=width, wide=wide)
+            if op in depth
+            else lower_bundle(parts, op, keys[op.name], self.step, uacc=uacc, method=method, wide=wide)
             for op in self.ops
         )
+        dots = tuple(
+            lower_dot(parts, op, keys[op.name], self.step, uacc=uacc, width=width, grid=self.grid, level=level)
+            for op in (self.ops if level else ())
+        )
+        if dots:  # what these sort is sorted only where there are no dot products: no later step can share it
+            parts.buckets = sorted_before
         parts.choices.append(Choice(self.op.name, method.kernel, method.reason, method.cost))
         bias, drift = self.constants("bias", self.ops), self.constants("drift", self.ops)
         ramp = drift is not None or any(op.kernel == "ramp" for op in self.ops)
@@ -183,7 +200,8 @@ class _Layer:
             self.id, tuple(self.lines), self.grid, width, tile, uacc, instance("begin", uacc=uacc, const=self.acc),
             bundles, parts.buffer(uacc, tile * wide * width, self.step),
             parts.buffer(uacc, tile * wide * width, self.step) if ramp else None, bias, drift,
-            fast_sink(sink, uacc, method.block, wide=wide_v),
+            fast_sink(sink, uacc, method.block, wide=wide_v), dots,
+            groups=max(op.groups if isinstance(op, Conv2d) else 1 for op in self.ops),
         )  # fmt: skip
 
     def sums_are_narrow(self) -> bool:

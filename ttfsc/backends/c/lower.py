@@ -22,7 +22,7 @@ from ttfsc.backends.c.plan import (
     Step,
     Traced,
 )
-from ttfsc.backends.c.split import check_threads, with_copies
+from ttfsc.backends.c.split import check_threads, pieces_of, with_copies
 from ttfsc.backends.c.stack import stack_bytes
 from ttfsc.ir import (
     Analog,
@@ -94,7 +94,8 @@ class _Lower:
         steps, buffers, geometries = self.steps, parts.buffers, parts.geometries
         if threads == 1:  # rows that are pooled as they are made cannot be cut apart
             steps, buffers, geometries = fused(steps, buffers, geometries)
-        buffers = placed(with_copies(steps, buffers, threads))
+        cut = pieces_of(steps, {parts.id(c.layer): c.kilocycles for c in parts.choices}, threads)
+        buffers = placed(with_copies(steps, buffers, cut))
         spaces = arenas(buffers)
         answer, source = net.answer, net.input
         assert isinstance(answer, Decode)
@@ -106,7 +107,7 @@ class _Lower:
             buffers, spaces, state_bytes(spaces), tuple(parts.tables), tuple(geometries), weights,
             sum(w.packed.data.size for w in weights) > blob_from, tuple(steps), tuple(self.traced),
             tuple(with_callees(self.instances())), tuple(parts.choices), stack_bytes(map(calls_of, steps)),
-            threads,
+            threads, cut,
         )  # fmt: skip
 
     def instances(self) -> list[Instance]:

@@ -22,6 +22,7 @@ class Parts:
         self.tables = list[Table]()
         self.geometries = list[Geometry]()
         self.weights = list[Weights]()
+        self.buckets = dict[tuple[str, ...], tuple[int, int, int]]()  # by value and how it is sorted
         self._ids = dict[str, str]()
 
     def id(self, name: str) -> str:

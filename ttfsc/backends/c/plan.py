@@ -4,7 +4,8 @@ Values lie channel-last ([y][x][channel]) whatever their order in the net: the o
 as the rows of the weights are. A flattened value keeps the layout of the grid it came from.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ttfsc.backends.c.kernels import Instance
@@ -208,6 +209,42 @@ class Walk(Bundle):
 
 
 @dataclass(frozen=True, slots=True)
+class Pile(Bundle):
+    """Weight rows piled up by value, from the largest on; buffers as in runtime/buckets.c."""
+
+    sort: Instance | None = None
+    where: int = -1  # buffers
+    start: int = -1
+    fired: int = -1
+    kind: str = "pile"
+
+
+@dataclass(frozen=True, slots=True)
+class Depth(Bundle):
+    """A convolution in groups of few channels: every tap of every output multiplied."""
+
+    lay: Instance | None = None  # lays the operand out as every output's own inputs, first
+    own: int | None = None  # buffer of these
+    kind: str = "depth"
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One op by dot products of bytes, where the processor has them (runtime/dot.c)."""
+
+    lay: Instance
+    vnni: Instance
+    avx2: Instance | None  # None: AVX-512 VNNI only
+    geometry: str
+    x: Operand
+    weights: str
+    offset: int  # of the weights in the blob
+    plane: int  # buffer: what the op reads, laid out
+    size: int  # bytes of that
+    ramp: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FastLayer:
     """Neurons, windowed: `tile` output rows at a time, a block of outputs after the other."""
 
@@ -224,6 +261,8 @@ class FastLayer:
     bias: Constants | None
     drift: Constants | None
     sink: FireSink | MembraneSink
+    dots: tuple[Dot, ...] = ()  # of every op, used in place of the bundles where the processor has what they need
+    groups: int = 1  # of its outputs, at most
     kind: str = "fast"
 
 
@@ -310,6 +349,7 @@ class Plan:
     choices: tuple[Choice, ...]
     stack_bytes: int  # of one inference at most, optimised
     threads: int = 1  # pieces that a layer is cut into at most
+    cut: Mapping[str, int] = field(default_factory=dict[str, int])  # pieces of the steps that are cut, by id
 
     @property
     def weight_bytes(self) -> int:

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable
 
 from ttfsc.backends.c.cgen import SIZES
-from ttfsc.backends.c.kernels import Instance, sources
+from ttfsc.backends.c.kernels import KERNELS, Instance, sources
 
 ALLOWANCE = 768  # bytes beside the arrays, optimised (-O1 and more), on 64-bit processors
 POINTER = 8
 VECTOR = 64  # bytes at most
 SPILLED = 16 * VECTOR  # beside that, where a step has kernels in vectors
+CALLED = 4 * VECTOR  # and where it has kernels that are never inlined, for what these save and align
 _NAME = r"\w+(?:\[[^\]]+\])+"
 _ARRAY = re.compile(rf"^ +(?:const )?(\w+)((?: \*(?:const |restrict )*| ){_NAME}(?:, {_NAME})*)[ ;=]", re.M)
 _ENUM = re.compile(r"enum \{ (\w+) = [^?;]*\? (\d+) : (\d+) \}")
@@ -26,7 +27,9 @@ def stack_bytes(steps: Iterable[Iterable[Instance]]) -> int:
 
 
 def _frame(calls: list[Instance]) -> int:
-    return sum(map(_arrays, calls)) + (SPILLED if any(map(_has_vectors, calls)) else 0)
+    called = any(KERNELS[one.kernel].dots for one in calls)
+    vectors = any(map(_has_vectors, calls))
+    return sum(map(_arrays, calls)) + (SPILLED if vectors else 0) + (CALLED if called else 0)
 
 
 def _has_vectors(one: Instance) -> bool:

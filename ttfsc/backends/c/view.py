@@ -3,26 +3,30 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ttfsc.backends.c.cgen import SIZES, table
-from ttfsc.backends.c.kernels import instance
+from ttfsc.backends.c.kernels import KERNELS, instance
 from ttfsc.backends.c.plan import (
     Bundle,
     Constants,
+    Depth,
+    Dot,
     FastLayer,
     FireSink,
     Layer,
     Link,
     Move,
     Operand,
+    Pile,
     Plan,
     RecallSink,
     Step,
     Traced,
+    Weights,
 )
 from ttfsc.backends.c.render import render
-from ttfsc.backends.c.split import pieces_of, rows_of
+from ttfsc.backends.c.split import parts_of, rows_of, unit_of
 from ttfsc.ir import Array, Grid, grid_of, show_shape
 
 
@@ -75,6 +79,35 @@ class View:
         return [(block, min(block, 64)) for block in sorted(found)]  # 128 outputs: two weights in a byte
 
     @property
+    def picks(self) -> bool:
+        """Whether a kernel picks lanes out of vectors where the processor can."""
+        return any(KERNELS[i.kernel].compress for i in self.plan.instances)
+
+    @property
+    def dots(self) -> bool:
+        """Whether a kernel is made of dot products of bytes."""
+        return any(KERNELS[i.kernel].dots for i in self.plan.instances)
+
+    def for_dots(self, weights: Weights) -> bool:
+        """Whether nothing else reads these weights."""
+        layers = [step for step in self.plan.steps if isinstance(step, FastLayer)]
+        others = {b.weights for step in layers for b in step.bundles}
+        return weights.name in {d.weights for step in layers for d in step.dots} - others
+
+    def level(self, step: FastLayer) -> int:
+        """What a processor must have for a step's dot products: 1 is AVX2, 2 AVX-512 VNNI."""
+        return 2 if any(d.avx2 is None for d in step.dots) else 1
+
+    def both(self, dot: Dot) -> bool:
+        """Whether sums and slopes are computed at the same time."""
+        return dict(dot.vnni.types)["planes"] == "2"
+
+    @property
+    def depth(self) -> bool:
+        """Whether a kernel in GNU vectors multiplies output by output."""
+        return any(i.kernel == "depth_cell" and i.vector for i in self.plan.instances)
+
+    @property
     def shape(self) -> str:
         """The input's shape."""
         return show_shape(self.plan.input_shape)
@@ -114,7 +147,7 @@ class View:
         start = f"weights + {link.offset}" if self.plan.blob else f"{self.plan.name}_{link.weights}"
         return f"{start} + i * {link.pixel_bytes}" if link.pixel_bytes else start
 
-    def stored(self, bundle: Bundle) -> str:
+    def stored(self, bundle: Bundle | Dot) -> str:
         """Where the rows of a bundle start."""
         return f"weights + {bundle.offset}" if self.plan.blob else f"{self.plan.name}_{bundle.weights}"
 
@@ -177,7 +210,22 @@ class View:
 
     def pieces(self, step: Step) -> int:
         """Into how many pieces a step is cut."""
-        return pieces_of(step, self.plan.threads)
+        return self.plan.cut.get(step.id, 1)
+
+    def unit(self, step: FastLayer) -> int:
+        """Outputs that a step of one position can be cut between."""
+        return unit_of(step)
+
+    def block(self, bundle: Bundle) -> int:
+        """Outputs of a block, of which the bundle's struct has the number."""
+        return int(dict(bundle.call.types)["block"])
+
+    def synapses(self, step: FastLayer, bundle: Bundle | Dot) -> str:
+        """A bundle's struct and its weights, as arguments; those of a piece's own outputs where these are cut."""
+        if self.pieces(step) == 1 or not unit_of(step):
+            return f"&{self.plan.name}_{bundle.geometry}, {self.stored(bundle)}"
+        size = next(w.packed.data.size for w in self.plan.weights if w.name == bundle.weights)
+        return f"&{bundle.geometry}, {self.stored(bundle)} + first * {size // (step.width // unit_of(step))}"
 
     def rows(self, step: Step) -> tuple[str, str]:
         """The output rows that a step does, from and to; of a step that is cut, piece k's."""
@@ -195,11 +243,21 @@ class View:
         pieces = self.pieces(step)
         if pieces == 1:
             return [self._whole(step, step.id, kind, shown)]
+        if isinstance(step, FastLayer) and unit_of(step):
+            before, after = (self._whole(step, f"{step.id}_{kind}", kind, ()) for kind in ("begun", "fired"))
+            return [before, self._cut(step, "blocks", (), pieces), replace(after, traced=shown)]
         before = [self._whole(step, f"{step.id}_sort", "listed", ())] if self._sorts(step) else []
         return [*before, self._cut(step, kind, shown, pieces)]
 
     def _sorts(self, step: Step) -> bool:
-        return isinstance(step, FastLayer) and any(b.kind != "direct" for b in step.bundles)
+        if not isinstance(step, FastLayer):
+            return False
+        return bool(step.dots) or any(
+            b.kind in ("gather", "walk")
+            or (isinstance(b, Depth) and b.lay is not None)
+            or (isinstance(b, Pile) and b.sort is not None)
+            for b in step.bundles
+        )
 
     def _body(self, step: Step, kind: str) -> str:
         p = self.plan.name
@@ -222,7 +280,7 @@ class View:
         names = [(name, text) for name, text in self._given() if re.search(rf"\b{name}\b", body)]
         taken = [f"    {text.replace('*', '*const ')} = ((const {p}_work_t *)work)->{name};\n" for name, text in names]
         taken += [
-            f"    const int32_t {end} = {rows_of(step)} * {k} / {pieces};\n"
+            f"    const int32_t {end} = {parts_of(step)} * {k} / {pieces};\n"
             for end, k in (("first", "k"), ("last", "(k + 1)"))
         ]
         id = f"{p}_do_{step.id}"

@@ -4,11 +4,13 @@ A weight row times a value is a product of pairs of bytes in 16 bits; what no pr
 checked here, from the largest value and the largest weight.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from ttfsc.backends.c.cost import gather_cost, pixel_cost, walk_cost
+from ttfsc.backends.c import pile
+from ttfsc.backends.c.cost import gather_cost, pile_cost, pixel_cost, walk_cost
 from ttfsc.backends.c.fast import (
     BLOCKS,
     HALF,
@@ -27,11 +29,31 @@ from ttfsc.backends.c.parts import Parts
 from ttfsc.backends.c.plan import Bundle, Operand, Walk
 from ttfsc.ir import Array, Conv2d, Dense, Spikes, show_op
 
+_NAMES = {"gathered rows": "merging lists", "piled rows": "piling", "walked lists": "walking"}
 LARGEST = 2**16 - 1  # value of an entry
 SPREAD = 32  # outputs at most
 NARROW = 16  # outputs of the narrowest row
 SUMS = 64 << 10  # bytes of a tile
+PILES = 128 << 10  # the same, where the rows at its edges are visited twice
+BYTES = 1.6  # how much dearer gathering is where large weights take a byte each
 FEW = 8  # entries that 16 bits must hold, or taking them apart costs more than it saves
+
+
+Synapses = Conv2d | Dense
+Way = Literal["gathered rows", "piled rows", "walked lists", "dense pixels"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How one op could be computed: outputs that lie together, what it would cost."""
+
+    way: Way
+    block: int
+    cost: float
+
+    def width(self, shape: Shape) -> int:
+        """Outputs, filled up to whole blocks."""
+        return -(-shape.outputs // self.block) * self.block
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,47 +66,70 @@ class Method:
     kernel: str
     reason: str
     cost: float
+    ways: dict[str, Option] = field(default_factory=dict[str, Option])  # of every op
 
 
-def method_of(parts: Parts, ops: list[Conv2d | Dense], uacc: str, size: tuple[int, int]) -> Method:
-    """The cheaper of what can compute a layer whose output positions are `size`."""
-    high, wide = size
-    shapes = [shape_of(op, parts.values[op.x], parts.net.arrays[op.w]) for op in ops]
-    spikes = [isinstance(parts.net.type_of(op.x), Spikes) for op in ops]
-    arrays = [parts.net.arrays[op.w] for op in ops]
-    gathered = min(block_of(shape, w, spikes=s) for shape, w, s in zip(shapes, arrays, spikes, strict=True))
-    bits = f"sums of {uacc[4:-2]} bits"
-    if not any(spikes):
-        block = min(gathered, narrow_block(shapes[0]))
-        cost = sum(pixel_cost(shape, high * wide, parts.cpu) for shape in shapes)
-        tile = min(high, max(4, SUMS // (16 * wide * shapes[0].outputs * shapes[0].groups)))
-        return Method(
-            False, block, tile, f"dense pixels, {block} outputs", f"{tile} of {high} rows at a time; {bits}", cost
+def method_of(parts: Parts, ops: list[Synapses], uacc: str, size: tuple[int, int]) -> Method:
+    """The cheapest ways of all ops of a layer whose output positions are `size`, among those whose sums lie alike."""
+    shapes = {op.name: shape_of(op, parts.values[op.x], parts.net.arrays[op.w]) for op in ops}
+    found = {op.name: options_of(parts, op, shapes[op.name], uacc, size[0] * size[1]) for op in ops}
+    widths = {c.width(shapes[name]) for name, able in found.items() for c in able}
+    ways = list[dict[str, Option]]()
+    for width in sorted(widths):
+        able = {name: [c for c in some if c.width(shapes[name]) == width] for name, some in found.items()}
+        if all(able.values()):
+            ways.append({name: min(some, key=lambda c: c.cost) for name, some in able.items()})
+    best = min(ways, key=lambda one: sum(c.cost for c in one.values()))
+    return described(parts, shapes, found, best, uacc, size)
+
+
+def options_of(parts: Parts, op: Synapses, shape: Shape, uacc: str, positions: int) -> list[Option]:
+    """Every way that can compute an op."""
+    x, w, t = parts.values[op.x], parts.net.arrays[op.w], parts.net.type_of(op.x)
+    blocks = (block_of(shape, w, spikes=False), narrow_block(shape))
+    if not isinstance(t, Spikes):
+        cost = pixel_cost(shape, positions, parts.cpu)
+        return [Option("dense pixels", block, cost) for block in (min(blocks), *blocks)]
+    cost = gather_cost(shape, positions, parts.cpu, t)
+    half = block_of(shape, w, spikes=True)
+    found = [Option("gathered rows", half, cost)]
+    if half == HALF:
+        found.append(Option("gathered rows", blocks[0], cost * BYTES))
+    if walkable(shape, x, w, uacc):
+        found.append(
+            Option("walked lists", blocks[1], walk_cost(shape, positions, parts.cpu, ramp=op.kernel == "ramp"))
         )
-    costs = [
-        gather_cost(shape, high * wide, parts.cpu, parts.net.type_of(op.x))
-        for shape, op in zip(shapes, ops, strict=True)
-    ]
-    others = [
-        walk_cost(shape, high * wide, parts.cpu, ramp=op.kernel == "ramp")
-        for shape, op in zip(shapes, ops, strict=True)
-    ]
-    gather, walk = round(sum(costs), 1), round(sum(others), 1)
-    able = all(
-        walkable(shape, parts.values[op.x], w, uacc)
-        for shape, op, w, s in zip(shapes, ops, arrays, spikes, strict=True)
-        if s
-    )
-    if able and walk < gather and gathered != HALF:
-        block = narrow_block(shapes[0])
-        tile = max(1, min(high, SUMS // (4 * wide * shapes[0].outputs * shapes[0].groups)))
-        why = f"{walk} kilocycles against {gather} of merging lists; {tile} of {high} rows at a time; {bits}"
-        return Method(True, block, tile, f"walked lists, {block} outputs", why, walk)
-    tile = tile_of(shapes, high, wide, parts.cpu.l2)
-    halves = " of half bytes" if gathered == HALF else ""
-    versus = f"{gather} kilocycles against {walk} of walking" if able else "values or sums too wide to walk"
-    why = f"{versus}; {tile} of {high} rows at a time: the lists fit the cache; {bits}"
-    return Method(False, gathered, tile, f"gathered rows, {gathered} outputs{halves}", why, gather)
+    if pile.pileable(shape, x, w, uacc):
+        how = pile_cost(shape, positions, parts.cpu, t.ticks, pile.slides(shape), pile.piled(shape))
+        found.append(Option("piled rows", pile.block_of(shape), how))
+    return found
+
+
+def described(
+    parts: Parts, shapes: dict[str, Shape], found: dict[str, list[Option]], ways: dict[str, Option], uacc: str,
+    size: tuple[int, int],
+) -> Method:  # fmt: skip
+    """The ways that were chosen, with the tile of the dearest op and the reason."""
+    high, wide = size
+    name = max(ways, key=lambda name: ways[name].cost)
+    most, shape = ways[name], shapes[name]
+    bits, total = f"sums of {uacc[4:-2]} bits", sum(c.cost for c in ways.values())
+    if most.way == "dense pixels":
+        tile = min(high, max(4, SUMS // (16 * wide * shape.outputs * shape.groups)))
+    elif most.way == "gathered rows":
+        tile, bits = tile_of(list(shapes.values()), high, wide, parts.cpu.l2), f"the lists fit the cache; {bits}"
+    else:
+        room = SUMS if most.way == "walked lists" else PILES
+        tile = max(1, min(high, room // (4 * wide * shape.outputs * shape.groups)))
+    others = {c.way: c.cost for c in sorted(found[name], key=lambda c: -c.cost) if c.way != most.way}
+    versus = " and ".join(f"{cost:.1f} of {_NAMES[way]}" for way, cost in others.items())
+    why = f"{most.cost:.1f} kilocycles against {versus}; " if others else ""
+    beside = {f"{c.way}, {c.block} outputs": c.cost for key, c in ways.items() if key != name}
+    why += "".join(f"beside it {text}: {cost:.1f}; " for text, cost in beside.items())
+    halves = " of half bytes" if most.block == HALF else ""
+    why += f"{tile} of {high} rows at a time" + (": " if "lists" in bits else "; ") + bits
+    kernel = f"{most.way}, {most.block} outputs{halves}"
+    return Method(most.way == "walked lists", most.block, tile, kernel, why, round(total, 1), ways)
 
 
 def narrow_block(shape: Shape) -> int:
@@ -94,16 +139,19 @@ def narrow_block(shape: Shape) -> int:
     return BLOCKS[0] if fills(shape, BLOCKS[0]) else BLOCKS[1]
 
 
-def lower_bundle(
-    parts: Parts, op: Conv2d | Dense, key: str, step: int, *, uacc: str, method: Method, wide: int
-) -> Bundle:
-    """One op of a fast layer, by the layer's method; wide: output positions of a row."""
-    if isinstance(parts.net.type_of(op.x), Spikes):
-        if not method.walk:
+def lower_bundle(parts: Parts, op: Synapses, key: str, step: int, *, uacc: str, method: Method, wide: int) -> Bundle:
+    """One op of a fast layer, by its own way; wide: output positions of a row."""
+    option = method.ways[op.name]
+    match option.way:
+        case "gathered rows":
             pixels = method.tile * wide
-            return lower_gather(parts, op, key, step, uacc=uacc, block=method.block, pixels=pixels, wide=wide)
-        return lower_walk(parts, op, key, step, uacc=uacc, block=method.block, wide=wide)
-    return lower_direct(parts, op, key, step, uacc=uacc, block=method.block, wide=wide)
+            return lower_gather(parts, op, key, step, uacc=uacc, block=option.block, pixels=pixels, wide=wide)
+        case "walked lists":
+            return lower_walk(parts, op, key, step, uacc=uacc, block=option.block, wide=wide)
+        case "piled rows":
+            return pile.lower_pile(parts, op, key, step, wide=wide)
+        case "dense pixels":
+            return lower_direct(parts, op, key, step, uacc=uacc, block=option.block, wide=wide)
 
 
 def walkable(shape: Shape, x: Operand, w: Array, uacc: str) -> bool:
