@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 OUT ?= out
+BENCHES := c_runtime c_threads engines mapping simulator onnx_models
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format sweep bench docs constraints clean
@@ -31,7 +32,7 @@ sweep: .venv/dev  ## thousands of random layers through the generated C, several
 	PYTHONPATH=. $(BIN)/python tests/c/sweep.py $(ARGS)
 
 bench: .venv/dev  ## measure speed, side by side in one run
-	@for script in bench/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	@for part in $(BENCHES); do echo "== $$part"; $(BIN)/python -m bench.$$part || exit 1; done
 
 docs: .venv/dev  ## rewrite the generated tables in docs/ and run the documents' examples
 	$(BIN)/python docs/generate.py

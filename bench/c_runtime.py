@@ -1,23 +1,28 @@
 """The generated C against onnxruntime on the plain ReLU network of the same shape, interleaved in one process.
 
-    python bench/c_runtime.py [--shapes vgg16 mnist resnet18 vgg11] [--kernels ramp hold] [--rates 0.12 0.27 0.45]
-        [--images X.npz] [--rounds 9] [--json FILE]
+    python -m bench.c_runtime [--shapes vgg16 mnist resnet18 vgg11 mobilenet] [--kernels ramp hold]
+        [--rates 0.12 0.27 0.45] [--images X.npz] [--rounds 9] [--json FILE]
 
 One thread, batch 1, thread CPU time; every contender runs in every round, in turn, so that all of them meet the same
 machine. Given are the median of each and the ratio of minima to onnxruntime fp32. The C is compared with the
-interpreter first. Random weights; thresholds are set so that the given share of neurons fires on the images; and the
-trained MNIST networks as they are. Beside them torch, in the form of two convolutions that gives the same spikes, and
-SpikingJelly's simulation of the same shape, where it is installed. Of the first build the layers are timed one by one.
+interpreter first, spike for spike. Random weights; thresholds are set so that the given share of neurons fires on the
+images, real ones where --images has them; and the trained MNIST networks as they are. All builds are measured at the
+rate of 0.27 (or the first one given), the others with the first build. Beside them torch, in the form of two
+convolutions that gives the same spikes, and SpikingJelly's simulation of the same shape, where it is installed: what
+they cost does not depend on the rate. Of the first build at that rate
+the layers are timed one by one.
 """
 
 import argparse
 import ctypes
 import json
+import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,17 +32,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
 import torch
-from c_nets import SHAPES, Shape, relu_onnx, smooth_images, spiking
-from layer_times import layer_times
 from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs]
     CalibrationDataReader,
     QuantFormat,
     QuantType,
     quantize_static,  # pyright: ignore[reportUnknownVariableType]
 )
-from torch_nets import STEPS, TwoConvolutions, agreement, simulated, tensor
 
-from ttfsc.backends.c import Engine, emit
+from bench.c_nets import SHAPES, Shape, relu_onnx, smooth_images, spiking
+from bench.layer_times import layer_times
+from bench.torch_nets import STEPS, TwoConvolutions, agreement, simulated, tensor
+from ttfsc.backends.c import Engine, emit_model
 from ttfsc.backends.c.cgen import identifier
 from ttfsc.ir import Array, Net, run
 from ttfsc.models import Source, load_model
@@ -45,7 +50,10 @@ from ttfsc.pipeline import Context, Pipeline, default_pipeline
 
 DIGITS = Path(__file__).parents[1] / "examples" / "mnist" / "digits.npz"
 IMAGES = 8
+SLOW = 2  # images of a contender that takes long
+CHECKED = 2  # images that are compared with the interpreter
 SMALL = 0.03  # share of the time below which a layer cannot be the worst
+RATE = 0.27  # at which all builds are measured
 FLAGS = {
     "c native": ("-O3", "-march=native"),
     "c99 native": ("-O3", "-march=native", "-D{}_PLAIN"),
@@ -53,15 +61,32 @@ FLAGS = {
     "c99 -O3": ("-O3", "-D{}_PLAIN"),
 }
 CPU = {build: "native" if "native" in build else "generic" for build in FLAGS}  # what the C is planned for
-Contender = Callable[[], None]
+Facts = dict[str, dict[str, object]]
 
 
-def main() -> None:
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A way to compute `images` images."""
+
+    call: Callable[[], None]
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A spiking net to measure; full: by every build, its layers one by one, and in torch."""
+
+    label: str
+    net: Net
+    full: bool
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=["vgg16", "mnist"], choices=[s.name for s in SHAPES])
     parser.add_argument("--kernels", nargs="+", default=["ramp", "hold"], choices=["ramp", "hold"])
     parser.add_argument("--builds", nargs="+", default=list(FLAGS), choices=list(FLAGS))
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.27])
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.12, RATE, 0.45])
     parser.add_argument("--ticks", type=int, default=10)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=9)
@@ -73,45 +98,65 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = [measure(shape, options) for shape in SHAPES if shape.name in options.shapes]
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    logging.disable(logging.WARNING)  # onnxruntime's advice on quantising
+    found = list[dict[str, object]]()
+    for shape in SHAPES:
+        if shape.name in options.shapes:
+            found.append(measure(shape, options))
+            if options.json:  # what is done is kept, whatever becomes of the rest
+                options.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    return 0
 
 
 def measure(shape: Shape, options: argparse.Namespace) -> dict[str, object]:
     """All contenders on one shape; prints the table and returns it."""
-    images = images_for(shape, options)
+    images, began = images_for(shape, options), time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         contenders = references(shape, images, Path(name), int8=not options.no_int8)
-        facts = dict[str, dict[str, object]]()
-        for label, net in nets_for(shape, images, options):
-            planned = {cpu: emit(net, samples=images[:1], cpu=cpu) for cpu in {CPU[build] for build in options.builds}}
-            for build in options.builds:
-                files = planned[CPU[build]]
-                flags = tuple(f.format(identifier(net.name).upper()) for f in FLAGS[build])
-                key = f"{label} {build}"
-                engine = Engine(files, threads=1, flags=flags)
-                got = engine.run(images[:2], keep=None)
-                facts[key] = {"rate": float(np.mean(np.concatenate([v.ravel() for v in got.spikes.values()]) > 0))}
-                if not options.no_check:
-                    want = run(net, images[:2])
-                    assert all(np.array_equal(got.spikes[k], v) for k, v in want.spikes.items()), key
-                    assert np.array_equal(got.scores, want.scores), key
-                contenders[key] = generated(engine, images)
-                if build == options.builds[0]:
-                    facts[key]["layers"] = efficiency(net, files, images, flags)
-            if not options.no_torch:
-                form = TwoConvolutions(net)
-                share = agreement(net, form, images[:2], run(net, images[:2]).spikes)
-                contenders[f"{label} torch, two convolutions"] = in_torch(form, images)
-                facts[f"{label} torch, two convolutions"] = {"same_spikes": share}
-                jelly = simulated(net)
-                if jelly is None:
-                    print("SpikingJelly is left out: pip install spikingjelly")
-                else:
-                    contenders[f"{label} SpikingJelly, {STEPS} steps"] = in_torch(jelly, images)
-        times = interleaved(contenders, options.rounds, len(images))
+        facts: Facts = {}
+        for case in cases(shape, images, options):
+            contenders |= in_c(case, images, options, facts)
+            print(f"{shape.name}: {case.label} built, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        times = interleaved(contenders, options.rounds)
     return table(shape, times, facts, options)
+
+
+def in_c(case: Case, images: Array, options: argparse.Namespace, facts: Facts) -> dict[str, Contender]:
+    """One net by every build, and in torch; each compared with the interpreter first."""
+    net, found = case.net, dict[str, Contender]()
+    want = None if options.no_check else run(net, images[:CHECKED])
+    builds = options.builds if case.full else options.builds[:1]
+    planned = {cpu: emit_model(net, cpu=cpu) for cpu in {CPU[build] for build in builds}}
+    for build in builds:
+        files, key = planned[CPU[build]], f"{case.label} {build}"
+        flags = tuple(f.format(identifier(net.name).upper()) for f in FLAGS[build])
+        engine = Engine(files, threads=1, flags=flags)
+        got = engine.run(images, keep=None)
+        facts[key] = {"rate": float(np.mean(np.concatenate([v.ravel() for v in got.spikes.values()]) > 0))}
+        if want is not None:
+            wrong = [name for name, v in want.spikes.items() if not np.array_equal(got.spikes[name][:CHECKED], v)]
+            assert not wrong and np.array_equal(got.scores[:CHECKED], want.scores), f"{key}: {wrong or 'scores'} differ"
+        found[key] = generated(engine, images)
+        if case.full and build == builds[0]:
+            facts[key]["layers"] = efficiency(net, files, images, flags)
+    if case.full and not options.no_torch:
+        found |= others(case, images, None if want is None else want.spikes, facts)
+    return found
+
+
+def others(case: Case, images: Array, want: dict[str, Array] | None, facts: Facts) -> dict[str, Contender]:
+    """The same net in torch, and as SpikingJelly simulates its shape."""
+    form, few = TwoConvolutions(case.net), images[:SLOW]
+    key = f"{case.label} torch, two convolutions"
+    found = {key: in_torch(form, few)}
+    if want is not None:
+        facts[key] = {"same_spikes": agreement(case.net, form, images[:CHECKED], want)}
+    jelly = simulated(case.net)
+    if jelly is None:
+        print("SpikingJelly is left out: pip install spikingjelly")
+    else:
+        found[f"{case.label} SpikingJelly, {STEPS} steps"] = in_torch(jelly, few)
+    return found
 
 
 def images_for(shape: Shape, options: argparse.Namespace) -> Array:
@@ -128,18 +173,19 @@ def images_for(shape: Shape, options: argparse.Namespace) -> Array:
     return smooth_images(IMAGES, shape.input)
 
 
-def nets_for(shape: Shape, images: Array, options: argparse.Namespace) -> Iterator[tuple[str, Net]]:
+def cases(shape: Shape, images: Array, options: argparse.Namespace) -> Iterator[Case]:
     """Random nets of every kernel and firing rate, then the trained ones of this shape as they are."""
+    main_rate = RATE if RATE in options.rates else options.rates[0]
     for kernel in options.kernels:
         for rate in options.rates:
             net = spiking(shape, kernel, images, rate=rate, ticks=options.ticks, bits=options.bits)
-            yield f"{kernel} {rate:g}", net
+            yield Case(f"{kernel} {rate:g}", net, rate == main_rate)
     if shape.name == "mnist" and not options.no_trained:
         for factory in ("exact_relu", "dta"):
             example = DIGITS.parent
             net = load_model(Source(f"{example / 'network.py'}:{factory}", weights=example / f"{factory}.safetensors"))
             pipeline = default_pipeline(bits=0, ticks=0, method="mse", partition=None)
-            yield f"trained {factory}", Pipeline.parse(pipeline).run(net, Context())
+            yield Case(f"trained {factory}", Pipeline.parse(pipeline).run(net, Context()), True)
 
 
 def efficiency(net: Net, files: dict[str, bytes], images: Array, flags: tuple[str, ...]) -> dict[str, dict[str, float]]:
@@ -158,9 +204,7 @@ def efficiency(net: Net, files: dict[str, bytes], images: Array, flags: tuple[st
     }
 
 
-def table(
-    shape: Shape, times: dict[str, list[float]], facts: dict[str, dict[str, object]], options: argparse.Namespace
-) -> dict[str, object]:
+def table(shape: Shape, times: dict[str, list[float]], facts: Facts, options: argparse.Namespace) -> dict[str, object]:
     """Print what was measured; the same as a JSON object."""
     best = {key: min(t) for key, t in times.items()}
     print(f"\n{shape.name}: ms per image, {options.rounds} rounds of {IMAGES} images, batch 1, one thread")
@@ -185,32 +229,33 @@ def table(
 
 
 def in_torch(forward: Callable[[torch.Tensor], torch.Tensor], images: Array) -> Contender:
-    """All images through torch, one by one, one thread."""
+    """These images through torch, one by one, one thread."""
     given = [tensor(x[None]) for x in images]
 
     def call() -> None:
         for x in given:
             forward(x)
 
-    return call
+    return Contender(call, len(given))
 
 
-def interleaved(contenders: dict[str, Contender], rounds: int, images: int) -> dict[str, list[float]]:
+def interleaved(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
     """Milliseconds per image of every contender in every round."""
     times = {key: list[float]() for key in contenders}
     repeats = dict[str, int]()
     for key, one in contenders.items():
-        one()
+        one.call()
         began = time.thread_time()
-        one()
+        one.call()
         repeats[key] = max(1, int(0.03 / max(time.thread_time() - began, 1e-6)))
     for _ in range(rounds):
         for key, one in contenders.items():
-            one()
+            for _ in range(repeats[key] // 4 + 1):
+                one.call()  # caches are warm again
             began = time.thread_time()
             for _ in range(repeats[key]):
-                one()
-            times[key].append((time.thread_time() - began) * 1e3 / repeats[key] / images)
+                one.call()
+            times[key].append((time.thread_time() - began) * 1e3 / repeats[key] / one.images)
     return times
 
 
@@ -227,7 +272,7 @@ def generated(engine: Engine, images: Array) -> Contender:
         library.ttfsc_host_batch(given[0], given[1], ctypes.c_int64(n), given[2], given[3], None)
         assert len(x) and len(state) and len(scores) and len(labels)  # kept alive: C has only their addresses
 
-    return call
+    return Contender(call, n)
 
 
 def references(shape: Shape, images: Array, folder: Path, *, int8: bool) -> dict[str, Contender]:
@@ -268,7 +313,7 @@ def session(path: Path, images: list[Array]) -> Contender:
         for x in images:
             model.run(None, {"in": x})
 
-    return call
+    return Contender(call, len(images))
 
 
 if __name__ == "__main__":

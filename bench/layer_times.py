@@ -1,6 +1,7 @@
 """Where the time of a generated model goes: its source with a clock around every step."""
 
 import ctypes
+import json
 import re
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ def layer_times(
     net: Net, files: dict[str, bytes], images: Array, flags: tuple[str, ...], rounds: int
 ) -> dict[str, float]:
     """Nanoseconds per image of every firing layer and the read-out: of the fastest round. One thread."""
-    p = next(name for name in files if name.endswith("_main.c")).removesuffix("_main.c")
+    p = str(json.loads(files["model.json"])["name"])
     source, steps = _clocked(files[f"{p}.c"].decode(), p)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

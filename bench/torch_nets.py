@@ -108,9 +108,9 @@ class TwoConvolutions:
         w = self.arrays[op.w]
         if isinstance(op, Dense):
             return float(fired.sum()) * len(w)
-        ones = torch.ones((1, *w.shape[1:]))
-        each = functional.conv2d(pooled(op, fired), ones, None, op.stride, op.pad[:2], op.dilation)
-        return float(each.sum()) * len(w)
+        ones = torch.ones((op.groups, *w.shape[1:]))
+        each = functional.conv2d(pooled(op, fired), ones, None, op.stride, op.pad[:2], op.dilation, op.groups)
+        return float(each.sum()) * len(w) / op.groups
 
     def fire(self, op: Fire) -> Tensor:
         """Spike values: ticks - n with n the first tick where S + W n >= theta[0] - fall n."""
