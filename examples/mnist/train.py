@@ -20,7 +20,7 @@ TASK = Task(load=mnist, held=5_000, network=Path(__file__).with_name("network.py
 RELU = Recipe(network.exact_relu, "exact_relu", (augment.digits,))
 RECIPES = {
     "exact-relu": RELU,
-    "exact-relu-2bit": replace(RELU, bits=2, ticks=4, epochs=36, every=5),
+    "exact-relu-2bit": replace(RELU, bits=2, ticks=4, every=5),
     "exact-relu-sparse": replace(RELU, spikes=5.0, goal=0.07, epochs=6, lr=1.5e-3),
     "dta": Recipe(network.dta, "dta", (augment.digits,), lr=3e-3, spread=0.4),
     "teacher": Recipe(

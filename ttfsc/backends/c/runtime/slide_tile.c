@@ -42,9 +42,11 @@ TTFS_INLINE void ttfs_slide_tile(const ttfs_bundle_t *k, const uint8_t *restrict
             if (y >= y0 && slope != NULL) {
                 ttfs_pile_out(n + ttfs_size - ttfs_block, all[2 * ttfs_piled - 2] * (uint32_t)k->bias, slope + to);
             }
-            for (int32_t j = ttfs_size - 1; j >= 0; j--) {
-                s[j] = j < ttfs_block ? 0 : s[j - ttfs_block];
-                n[j] = j < ttfs_block ? 0 : n[j - ttfs_block];
+            for (int32_t q = ttfs_size - ttfs_block; q >= 0; q -= ttfs_block) {
+                for (int32_t j = 0; j < ttfs_block; j++) {
+                    s[q + j] = q == 0 ? 0 : s[q - ttfs_block + j];
+                    n[q + j] = q == 0 ? 0 : n[q - ttfs_block + j];
+                }
             }
             for (int32_t q = 2 * ttfs_piled - 1; q >= 0; q--) {
                 all[q] = q < 2 ? 0 : all[q - 2];
