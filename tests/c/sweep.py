@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from sweep_nets import inputs, sweep_net, wide_net
 
-from ttfsc.backends.c import emit, fast, pile
+from ttfsc.backends.c import emit, fast
 from ttfsc.ir import Array, Net, Result, run
 
 PROGRAM = Path(__file__).parent / "programs" / "sweep.c"
