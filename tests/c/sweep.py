@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from sweep_nets import inputs, sweep_net, wide_net
 
-from ttfsc.backends.c import emit, fast
+from ttfsc.backends.c import emit, fast, pile
 from ttfsc.ir import Array, Net, Result, run
 
 PROGRAM = Path(__file__).parent / "programs" / "sweep.c"
@@ -84,12 +84,12 @@ def cases(seed: int) -> list[Case]:
 
 def wide_case(seed: int) -> Case:
     """A net of wide layers, with two weights in a byte: that is for large layers, but here small ones take it too."""
-    usual = fast.HALF_FROM
+    usual = fast.HALF_FROM, pile.BYTES
     try:
-        fast.HALF_FROM = 1
+        fast.HALF_FROM, pile.BYTES = 1, 256  # the latter: no rows are piled up
         return case(f"wide_net({seed})", wide_net(seed), "generic", seed, linked=True)
     finally:
-        fast.HALF_FROM = usual
+        fast.HALF_FROM, pile.BYTES = usual
 
 
 def check(one: Case, build: Build) -> str:

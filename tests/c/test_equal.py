@@ -11,7 +11,7 @@ from fast_nets import SEEDS, fast_net
 from hypothesis import given, settings
 
 from tests.strategies import inputs_for, integer_nets
-from ttfsc.backends.c import Engine, emit, fast, walk
+from ttfsc.backends.c import Engine, emit, fast, pile, walk
 from ttfsc.backends.c.lower import lower
 from ttfsc.ir import OPEN, Add, Flatten, Net, Ref, Spikes, run
 from ttfsc.passes.prove_widths import prove_widths
@@ -86,8 +86,24 @@ def test_gathered_layers(cache: Path, half: bool, seed: int) -> None:
     """What large layers are computed by, on small ones: lists merged for each position, two weights in a byte."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walk, "walkable", never)
+        patch.setattr(pile, "pileable", never)
         patch.setattr(fast, "HALF_FROM", 0 if half else 1 << 30)
         check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_DOTS=0"), n=3)
+
+
+def free(*_: object, **__: object) -> float:
+    return 0.0
+
+
+@given(seed=SEEDS)
+@settings(max_examples=8)
+def test_piled_layers(cache: Path, seed: int) -> None:
+    """Rows piled up wherever that is possible, in GNU vectors of this processor and of any, and in plain C."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walk, "walkable", never)
+        patch.setattr(walk, "pile_cost", free)
+        for way in (("-march=native",), (), ("-DFAST_PLAIN",)):
+            check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_DOTS=0", *way), n=3)
 
 
 def test_groups_fill_their_blocks(cache: Path) -> None:

@@ -12,6 +12,7 @@ TTFS_INLINE void ttfs_pile(const uint8_t *restrict w, int32_t base, const uint16
     enum { ttfs_size = ttfs_piled * ttfs_block };
     uint16_t n[ttfs_piled * ttfs_block];
     uint8_t bytes[ttfs_piled * ttfs_block];
+    uint8_t four[ttfs_piled * ttfs_block];
     uint32_t spikes = 0;
     for (int32_t j = 0; j < ttfs_size; j++) {
         n[j] = 0;
@@ -26,13 +27,16 @@ TTFS_INLINE void ttfs_pile(const uint8_t *restrict w, int32_t base, const uint16
             for (int32_t j = 0; j < ttfs_size; j++) {
                 bytes[j] = 0;
             }
-            for (; i + 4 <= stop; i += 4) { /* in one expression: what is piled up goes through memory once for four */
-                const uint8_t *restrict const a = w + (base + where[i] * ttfs_size);
-                const uint8_t *restrict const b = w + (base + where[i + 1] * ttfs_size);
-                const uint8_t *restrict const c = w + (base + where[i + 2] * ttfs_size);
-                const uint8_t *restrict const d = w + (base + where[i + 3] * ttfs_size);
+            for (; i + 4 <= stop; i += 4) { /* apart from `bytes`, or gcc makes no vectors of it */
+                const uint8_t *restrict a = w + (base + where[i] * ttfs_size);
+                const uint8_t *restrict b = w + (base + where[i + 1] * ttfs_size);
+                const uint8_t *restrict c = w + (base + where[i + 2] * ttfs_size);
+                const uint8_t *restrict d = w + (base + where[i + 3] * ttfs_size);
                 for (int32_t j = 0; j < ttfs_size; j++) {
-                    bytes[j] = (uint8_t)(bytes[j] + a[j] + b[j] + c[j] + d[j]);
+                    four[j] = (uint8_t)(a[j] + b[j] + c[j] + d[j]);
+                }
+                for (int32_t j = 0; j < ttfs_size; j++) {
+                    bytes[j] = (uint8_t)(bytes[j] + four[j]);
                 }
             }
             for (; i < stop; i++) {
