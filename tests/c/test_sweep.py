@@ -2,7 +2,7 @@
 
 import pytest
 from c_build import need
-from sweep import BUILDS, LAYERS, check, sweep, wide_case
+from sweep import BUILDS, LAYERS, check, piled_case, sweep, wide_case
 
 SLICE = (
     (1000, ("gcc-O0-sanitized", "gcc-O3")),
@@ -25,4 +25,11 @@ def test_slice(seed: int, builds: tuple[str, ...]) -> None:
 def test_wide_layers(build: str) -> None:
     one = wide_case(1004)
     assert b"gather_half" in one.files["m.c"]
+    assert check(one, BUILDS[build]) == ""
+
+
+@pytest.mark.parametrize("build", ["gcc-O0-sanitized", "gcc-O3-native", "gcc-O3-native-plain"])
+def test_piled_layers(build: str) -> None:
+    one = piled_case(1008)
+    assert b"slide_tile" in one.files["m.c"] and b"stride_tile" in one.files["m.c"]
     assert check(one, BUILDS[build]) == ""

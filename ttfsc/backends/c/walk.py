@@ -95,7 +95,7 @@ def options_of(parts: Parts, op: Synapses, shape: Shape, uacc: str, positions: i
     found = [Option("gathered rows", half, cost)]
     if half == HALF:
         found.append(Option("gathered rows", blocks[0], cost * BYTES))
-    if walkable(shape, x, w, uacc):
+    elif walkable(shape, x, w, uacc):
         found.append(
             Option("walked lists", blocks[1], walk_cost(shape, positions, parts.cpu, ramp=op.kernel == "ramp"))
         )
