@@ -50,9 +50,8 @@ def fast_net(seed: int) -> Net:
     h = Hand("fast", Analog(size, d.among(0, -7), d.among(1, 200)) if pixels else Spikes(size, 0, ticks), ticks)
     kernel = (outputs, channels // groups, d.upto(1, 3), d.upto(1, 3))
     how = "hold" if pixels else d.among("hold", "ramp")
-    options: dict[str, Any] = (
-        conv_options(d) if not pixels else {"pad": (d.upto(0, 2),) * 4, "stride": (d.upto(1, 2),) * 2}
-    )
+    plain = pixels and d.among(True, False)  # or no kernel for pixels would be drawn but the general one
+    options: dict[str, Any] = {"pad": (d.upto(0, 2),) * 4, "stride": (d.upto(1, 2),) * 2} if plain else conv_options(d)
     reach = (np.array(kernel[2:]) - 1) * np.array(options.get("dilation", (1, 1))) + 1
     if (reach > 3).any() or {options.get("pool", (1, 1)), options.get("pool_stride", (1, 1))} != {(1, 1)}:
         options["pad"] = (2, 2, 2, 2)

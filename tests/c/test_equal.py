@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from tests.strategies import inputs_for, integer_nets
 from ttfsc.backends.c import Engine, emit, fast, pile, walk
 from ttfsc.backends.c.lower import lower
-from ttfsc.ir import OPEN, Add, Flatten, Net, Ref, Spikes, run
+from ttfsc.ir import OPEN, Add, Analog, Flatten, Net, Ref, Spikes, run
 from ttfsc.passes.prove_widths import prove_widths
 
 
@@ -111,6 +111,17 @@ def test_groups_fill_their_blocks(cache: Path) -> None:
     h = Hand("fast", Spikes((2, 3, 3), 0, 10), 10)
     h.conv("a.v", "in", (576, 1, 3, 3), bits=4, kernel="ramp", groups=2).fire("a", "a.v", 20)
     h.op(Flatten(name="f", type=OPEN, x=Ref("a"))).dense("o.v", "f", (3, 576), kernel="hold")
+    check(h.membrane("o.v"), cache, ("-O1", *STRICT, *UNDEFINED), n=3)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("integers", [False, True])
+def test_windows_of_one_input_that_skip_some(cache: Path, integers: bool, groups: int) -> None:
+    """A pool of 1x1 with a stride of two sums nothing, but taps are not the operand's neighbours."""
+    h = Hand("fast", Analog((3, 9, 9), -9, 40) if integers else Spikes((3, 9, 9), 0, 10), 10)
+    taps: dict[str, Any] = {"kernel": "hold" if integers else "ramp", "pool": (1, 1), "pool_stride": (2, 2)}
+    h.conv("a.v", "in", (96, 3 // groups, 3, 3), groups=groups, **taps).fire("a", "a.v", 60)
+    h.op(Flatten(name="f", type=OPEN, x=Ref("a"))).dense("o.v", "f", (3, 96 * 9), kernel="hold")
     check(h.membrane("o.v"), cache, ("-O1", *STRICT, *UNDEFINED), n=3)
 
 

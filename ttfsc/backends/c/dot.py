@@ -86,10 +86,9 @@ def lower_dot(parts: Parts, op: Op, key: str, step: int, *, uacc: str, width: in
     size = plane[0] * plane[1] * shape.channels + 3 + plane[0]  # and which rows carry anything
     weights = parts.packed(op, rows_of(op, x, w, shape, together))
     fields = (*f[:3], *f[4:12], *f[14:20], *plane, runs, f[13] // run_of(shape), cells, wide, width, vectors)
-    pooled = f[4:6] != f[:2] or f[6:12] != (1, 1, 1, 1, 0, 0)
     tile = {"vectors": together, "step": f[15] * shape.channels}
     return Dot(
-        instance("dot_lay", x="uint8_t", hits="uint8_t") if pooled else instance("dot_copy"),
+        instance("dot_lay", x="uint8_t", hits="uint8_t") if shape.pooled else instance("dot_copy"),
         instance("dot_vnni", uacc=uacc, planes=planes, places=evenly(wide, HELD // (planes * together)), **tile),
         instance("dot_avx2", places=evenly(wide, NARROW_HELD), **tile) if level == 1 else None,
         parts.geometry(f"{key} dot", "dot", fields, show_op(op)),

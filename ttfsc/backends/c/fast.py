@@ -38,6 +38,12 @@ class Shape:
         """Weight rows of a block, the row of zeros included."""
         return self.kernel * self.channels + 1
 
+    @property
+    def pooled(self) -> bool:
+        """Whether taps see anything but the operand as it lies; windows of one input that skip some pool as well."""
+        f = self.fields
+        return f[4:6] != f[:2] or f[6:12] != (1, 1, 1, 1, 0, 0)
+
 
 def shape_of(op: Conv2d | Dense, x: Operand, w: Array) -> Shape:
     """How an op looks to the gathering kernels; a dense one has a single position."""
@@ -67,7 +73,7 @@ def why_not(parts: Parts, op: Conv2d | Dense, grid: Grid) -> str:
             return f"{shape.rows} rows or {t.ticks} ticks are more than 16-bit lists hold"
         if most(t.ticks, codes_of(w)[1]) < 1:
             return f"eight weights times {t.ticks} ticks do not fit 16 bits"
-    elif shape.pool > 1 or max(abs(x.low), abs(x.high)) * 255 >= 2**31:
+    elif shape.pooled or max(abs(x.low), abs(x.high)) * 255 >= 2**31:
         return "pooled or very wide integers at the input"
     return ""
 

@@ -22,11 +22,10 @@ SLID = 3  # output rows whose sums stay in registers
 
 def pileable(shape: Shape, x: Operand, w: Array, uacc: str) -> bool:
     """Whether a convolution can be computed so: not pooled, columns of a window side by side, sums modulo 2^16."""
-    pooled = shape.fields[4:6] != shape.fields[:2] or shape.fields[6:12] != (1, 1, 1, 1, 0, 0)
     side_by_side = shape.fields[13] == 1 or shape.fields[19] == 1
     short = x.low >= 0 and shape.fields[1] * shape.fields[2] <= LONGEST
     return (
-        shape.groups == 1 and not pooled and side_by_side and short
+        shape.groups == 1 and not shape.pooled and side_by_side and short
         and uacc == "uint16_t" and budget_of(w) >= BYTES
     )  # fmt: skip
 

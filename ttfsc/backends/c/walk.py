@@ -182,8 +182,7 @@ def lower_walk(parts: Parts, op: Conv2d | Dense, key: str, step: int, *, uacc: s
     value = x.ctype if shape.pool == 1 else "uint8_t" if most < 256 else "uint16_t"
     hits = "uint8_t" if shape.pool < 256 else "uint16_t"
     budget = 255 // max(largest, 1) if 4 * most < LARGEST else 1  # values that a byte holds times the largest weight
-    taken = shape.fields[4:6] == shape.fields[:2] and shape.fields[6:12] == (1, 1, 1, 1, 0, 0)  # every input, once
-    pooled, types = not taken, {"x": value, "hits": hits, "bytes": block}
+    pooled, types = shape.pooled, {"x": value, "hits": hits, "bytes": block}
     return Walk(
         instance("walk_tile", uacc=uacc, block=block, budget=budget),
         geometry,
