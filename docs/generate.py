@@ -77,7 +77,7 @@ def _trained() -> str:
                 f"{path.name}: is not about the present {weights.name}; measure it anew (docs/training.md)"
             )
         energy = found["energy"]
-        beside = path.with_name(f"{path.stem}_float.json")
+        beside = path.with_name(f"{found['builder'].partition('(')[0]}_float.json")  # of the network, however quantised
         floating = f"{json.loads(beside.read_text('utf-8'))['floating']:.2f}" if beside.is_file() else "not trained"
         rows.append((
             f"`{path.parent.name}/{weights.name}`", f"{found['bits']} / {found['ticks']}", floating,
