@@ -118,8 +118,8 @@ def main_group(verbose: bool) -> None:
 @click.option("--calib-method", type=click.Choice(["max", "percentile", "mse", "auto"]), default="mse",
               show_default=True, help="How ranges are chosen; auto: by answers on the --calib inputs.")  # fmt: skip
 @_mapping_options
-@click.option("--cpu", type=click.Choice(["cortex-m", "generic", "x86-64-v3", "native"]), default="cortex-m",
-              show_default=True, help="Kernels of the C: cortex-m is compact, others are fast.")  # fmt: skip
+@click.option("--cpu", type=click.Choice(["cortex-m", "generic", "x86-64-v3", "native", "c99"]), default="cortex-m",
+              show_default=True, help="Kernels: cortex-m is compact, others fast; c99: no GNU vectors.")  # fmt: skip
 @click.option("--threads", type=int, default=1, show_default=True,
               help="Pieces that a layer of the C can be cut into, for threads of the caller.")  # fmt: skip
 @click.option("--pipeline", default="", help="Passes to run instead of the default ones.")

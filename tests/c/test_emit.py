@@ -84,6 +84,14 @@ def test_no_heap_no_float() -> None:
         assert not words & {"malloc", "calloc", "free", "float", "double", "alloca", "memcpy"}
 
 
+def test_c99_holds_no_vectors() -> None:
+    """For compilers without GNU vectors: half the source, and nothing that only some processors have."""
+    for make_net in NETS.values():
+        sources = [emit(make_net(), cpu=cpu, name="m")["m.c"].decode() for cpu in ("c99", "generic")]
+        assert not re.findall(r"vector_size|M_VECTORS|M_DOTS|M_PLAIN|immintrin", sources[0])
+        assert len(sources[0]) <= len(sources[1])
+
+
 def test_two_models_in_one_program(tmp_path: Path) -> None:
     """Prefixes keep models apart, in one file even; the header is C++ as well."""
     written({**emit(tiny("first")), **emit(tiny("second")), **emit(wide(), name="Third one!")}, tmp_path)
@@ -190,6 +198,7 @@ def test_the_plan_says_what_and_why() -> None:
     assert {choice["kernel"] for choice in plans["cortex-m"]} == {"packed rows"}
     fast = {"walked lists", "gathered rows", "dot products"}
     assert {choice["kernel"].split(",")[0] for choice in plans["generic"]} <= fast
+    assert {choice["kernel"].split(",")[0] for choice in plans["c99"]} <= fast - {"dot products"}
 
 
 def test_the_printed_plan() -> None:
@@ -197,5 +206,5 @@ def test_the_printed_plan() -> None:
 
 
 def test_unknown_cpu_is_refused() -> None:
-    with pytest.raises(TtfsError, match="no cpu 'z80'; there are cortex-m, generic"):
+    with pytest.raises(TtfsError, match="no cpu 'z80'; there are c99, cortex-m, generic"):
         emit(tiny(), cpu="z80")

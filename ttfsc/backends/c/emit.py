@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ttfsc.backends.c.cgen import SIZES
+from ttfsc.backends.c.kernels import texts
 from ttfsc.backends.c.lower import BLOB_FROM, lower
 from ttfsc.backends.c.plan import Plan
 from ttfsc.backends.c.render import render
@@ -40,7 +41,8 @@ def emit(
     samples: inputs [N, *input shape] of the known-answer test, the first few are taken; random ones if None.
     name: prefix of every symbol and file (made an identifier); the net's name if None.
     blob_from: bytes of packed weights from which they become a binary file, linked or loaded, instead of arrays.
-    cpu: what to plan for, a name of `CPUS`: cortex-m takes the least memory, the others are made for speed.
+    cpu: what to plan for, a name of `CPUS`: cortex-m takes the least memory, the others are made for speed, c99
+    without GNU vectors.
     threads: pieces that a layer is cut into at most, for the caller's threads; each takes scratch memory of its own.
     Raises TtfsError: wrong stage, an unknown cpu, samples that do not fit the input, a width that does not hold,
     something this target cannot express.
@@ -64,14 +66,15 @@ def emit_model(net: Net, *, cpu: str) -> dict[str, bytes]:
 def _model(plan: Plan) -> dict[str, bytes]:
     p, context = plan.name, _context(plan)
     steps = [one for step in plan.steps for one in context["v"].printed(step)]
+    kernels = texts(plan.instances, p, vectors=plan.vectors)
     files = {
         f"{p}.h": render("model.h.j2", **context),
-        f"{p}.c": render("model.c.j2", steps=steps, kernels=[i.text(p) for i in plan.instances], **context),
+        f"{p}.c": render("model.c.j2", steps=steps, kernels=kernels, **context),
         "model.json": described(plan),
     }
     if plan.blob:
         files[f"{p}_weights.S"] = render("weights.S.j2", **context)
-        files[f"{p}_weights.bin"] = b"".join(w.packed.data.tobytes() for w in plan.weights)
+        files[f"{p}_weights.bin"] = blob(plan)
     if plan.threads > 1:
         files[f"{p}_openmp.h"] = render("threads.h.j2", **context)
         files[f"{p}_openmp.c"] = render("threads.c.j2", **context)
@@ -107,3 +110,11 @@ def known_answers(net: Net, plan: Plan, samples: Array | None) -> KnownAnswers:
         result.scores.astype(np.int64),
         result.labels,
     )
+
+
+def blob(plan: Plan) -> bytes:
+    """All weights, each op's from its offset on."""
+    found = bytearray(plan.weight_bytes)
+    for w in plan.weights:
+        found[w.offset : w.offset + w.packed.data.size] = w.packed.data.tobytes()
+    return bytes(found)

@@ -6,7 +6,7 @@ left out here. For a model every identifier `ttfs_x` becomes `<model>_x`, a kern
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class Kernel:
     calls: tuple[str, ...] = ()
     vector: bool = False  # <kernel>_vector.c does the same in GNU vectors
     compress: bool = False  # <kernel>_compress.c where the processor picks lanes out of a vector
+    wide: bool = False  # made for WIDE as well, with the kernels in vectors that it calls; never inlined there
     dots: bool = False  # only where compilers can make code for processors that multiply and add bytes
     role: str = ""  # the name that its file and its callers know it by, if another
     file: str = ""  # the file's name, if another
@@ -60,9 +61,9 @@ KERNELS: dict[str, Kernel] = {
     "window": Kernel(("bytes", "taps"), ("bundle", "move8")),
     "gather": Kernel(("uacc", "block", "flush"), vector=True),
     "gather_half": Kernel(("uacc", "block"), vector=True, role="gather"),
-    "bundle_tile": Kernel(("uacc", "block", "bytes", "flush", "taps"), ("gather", "window")),
+    "bundle_tile": Kernel(("uacc", "block", "bytes", "flush", "taps"), ("gather", "window"), wide=True),
     "bundle_tile_half": Kernel(
-        ("uacc", "block", "bytes", "taps"), ("gather_half", "window"), role="bundle_tile", file="bundle_tile"
+        ("uacc", "block", "bytes", "taps"), ("gather_half", "window"), wide=True, role="bundle_tile", file="bundle_tile"
     ),
     "pixels_tile": Kernel(("uacc", "x", "block"), ("bundle",), vector=True),
     "lists": Kernel(calls=("bundle",)),
@@ -78,11 +79,11 @@ KERNELS: dict[str, Kernel] = {
     "walk_tile": Kernel(("uacc", "block", "budget"), ("walk",)),
     "buckets": Kernel(calls=("bundle",)),
     "bucket_row": Kernel(("long", "block"), ("buckets",), vector=True, compress=True),
-    "bucket": Kernel(("long", "block"), ("bucket_row",)),
+    "bucket": Kernel(("long", "block"), ("bucket_row",), wide=True),
     "pile": Kernel(("block", "piled", "long", "budget"), ("buckets",), vector=True),
     "pile_out": Kernel(("block",), ("bundle",), vector=True),
-    "slide_tile": Kernel(("block", "piled", "long", "budget"), ("pile", "pile_out"), vector=True),
-    "stride_tile": Kernel(("block", "piled", "long", "budget"), ("pile", "pile_out"), vector=True),
+    "slide_tile": Kernel(("block", "piled", "long", "budget"), ("pile", "pile_out"), vector=True, wide=True),
+    "stride_tile": Kernel(("block", "piled", "long", "budget"), ("pile", "pile_out"), vector=True, wide=True),
     "spread_row": Kernel(("uacc",), vector=True),
     "spread": Kernel(("uacc", "x", "block"), ("bundle", "spread_row")),
     "depth": Kernel(),
@@ -95,6 +96,10 @@ KERNELS: dict[str, Kernel] = {
     "dot_lay": Kernel(("x", "hits"), ("dot", "pool_cell")),
     "dot_copy": Kernel(calls=("dot",)),
     "dot_vnni": Kernel(("uacc", "planes", "places", "vectors", "step"), ("dot",), dots=True),
+    "dot_list": Kernel(("vectors",), ("dot",), dots=True),
+    "dot_listed": Kernel(
+        ("uacc", "planes", "places", "vectors", "step", "most", "few", "across"), ("dot_list", "dot_vnni"), dots=True
+    ),
     "dot_avx2": Kernel(("places", "vectors", "step"), ("dot",), dots=True),
     "begin": Kernel(("uacc", "const")),
     "fire_few": Kernel(("uacc", "theta")),
@@ -102,6 +107,7 @@ KERNELS: dict[str, Kernel] = {
     "fire_back": Kernel(("uacc", "theta", "block")),
     "settle_back": Kernel(("uacc",)),
 }
+WIDE = {"avx512": 64, "avx2": 32}  # bytes of a vector
 _VECTORS = ("lanes", "bytes_t", "loads_t", "words_t", "doubles_t")
 _SHORT = {"uint8_t": "u8", "int16_t": "i16", "uint16_t": "u16", "int32_t": "i32", "uint32_t": "u32"}
 
@@ -132,13 +138,13 @@ class Instance:
         for other in KERNELS[self.kernel].calls:
             yield instance(other, **{p: given[p] for p in KERNELS[other].types})
 
-    def text(self, prefix: str) -> str:
-        """The kernel's C for this model and these types."""
+    def text(self, prefix: str, *, vectors: bool = True) -> str:
+        """The kernel's C for this model and these types; vectors: with its variants in these, if it has any."""
         file = KERNELS[self.kernel].file or self.kernel
         plain, macro = self._file(f"{file}.c", prefix), prefix.upper()
         if KERNELS[self.kernel].dots:
             return f"#if {macro}_DOTS > 0\n{plain}#endif\n"
-        if not self.vector:
+        if not (self.vector and vectors):
             return plain
         vector = self._file(f"{file}_vector.c", prefix)
         first = f"#if defined({macro}_VECTORS)\n{vector}"
@@ -147,12 +153,27 @@ class Instance:
             first = f"#if defined({macro}_COMPRESS)\n{special}#elif defined({macro}_VECTORS)\n{vector}"
         return f"{first}#else\n{plain}#endif\n"
 
-    def _file(self, file: str, prefix: str) -> str:
+    @property
+    def in_vectors(self) -> bool:
+        """Whether it, or a kernel it calls, has a variant in GNU vectors."""
+        return self.vector or any(one.in_vectors for one in self.calls())
+
+    def made_for(self, level: str, prefix: str) -> str:
+        """Its variant in the vectors of a level of WIDE, under a name of its own."""
+        file, kernel = KERNELS[self.kernel].file or self.kernel, KERNELS[self.kernel]
+        if self.vector:
+            file += "_compress" if kernel.compress and level == "avx512" else "_vector"
+        return self._file(f"{file}.c", prefix, level)
+
+    def _file(self, file: str, prefix: str, level: str = "") -> str:
         given = {(p if t.isdigit() else f"{p}_t"): t for p, t in self.types}
         called = {KERNELS[i.kernel].role or i.kernel: i.name for i in (self, *self.calls())}
-
+        if level:
+            also = {KERNELS[i.kernel].role or i.kernel for i in (self, *self.calls()) if i.in_vectors}
+            called |= {role: f"{called[role]}_{level}" for role in also}
         if "block" in given:  # vectors are never wider than a row
-            given |= {word: f"{prefix}_{word}_{given['block']}" for word in _VECTORS}
+            end = f"{given['block']}_{level}" if level else given["block"]
+            given |= {word: f"{prefix}_{word}_{end}" for word in _VECTORS}
 
         def named(match: re.Match[str]) -> str:
             word = match[1]
@@ -160,6 +181,9 @@ class Instance:
 
         source = (RUNTIME / file).read_text("utf-8")
         own = "".join(line for line in source.splitlines(keepends=True) if not line.startswith("#"))
+        if level:
+            how = "static" if KERNELS[self.kernel].wide else "TTFS_INLINE"
+            own = own.replace("TTFS_INLINE", f"TTFS_ON_{level.upper()} {how}")
         own = re.sub(r"\bTTFS_(\w+)\b", lambda m: f"{prefix.upper()}_{m[1]}", own)
         return re.sub(r"\bttfs_(\w+)\b", named, own).strip() + "\n"
 
@@ -191,3 +215,11 @@ def with_callees(wanted: list[Instance]) -> list[Instance]:
     for one in wanted:
         visit(one)
     return list(done)
+
+
+def texts(instances: Sequence[Instance], prefix: str, *, vectors: bool) -> list[str]:
+    """The C of all kernels of a model, callees first; vectors: with the variants in these, and those for WIDE."""
+    found = [one.text(prefix, vectors=vectors) for one in instances]
+    again = with_callees([one for one in instances if KERNELS[one.kernel].wide]) if vectors else []
+    wide = [one.made_for(level, prefix) for level in WIDE for one in again if one.in_vectors]
+    return [*found, f"#if {prefix.upper()}_WIDE > 0\n", *wide, "#endif\n"] if wide else found

@@ -107,7 +107,7 @@ class _Lower:
             buffers, spaces, state_bytes(spaces), tuple(parts.tables), tuple(geometries), weights,
             sum(w.packed.data.size for w in weights) > blob_from, tuple(steps), tuple(self.traced),
             tuple(with_callees(self.instances())), tuple(parts.choices), stack_bytes(map(calls_of, steps)),
-            threads, cut,
+            parts.cpu.vectors, threads, cut,
         )  # fmt: skip
 
     def instances(self) -> list[Instance]:

@@ -91,6 +91,12 @@ def buckets(parts: Parts, x: str, sort: Instance, step: int, *lengths: int) -> t
     return True, parts.buckets.setdefault(key, (where, start, fired))
 
 
+def is_sorted(parts: Parts, x: str, shape: Shape, ticks: int) -> bool:
+    """Whether an earlier layer has sorted a value as an op of this shape needs it."""
+    sort = instance("bucket", block=block_of(shape), long=ticks)
+    return any(key[:2] == (x, sort.name) for key in parts.buckets)
+
+
 def rows_of(op: Conv2d | Dense, x: Operand, w: Array, shape: Shape, bias: int) -> Packed:
     """Rows of bytes in the order of slide_tile.c or stride_tile.c: halves of a block are the bytes of pairs."""
     high, wide, outputs = shape.fields[12], shape.fields[13], shape.outputs

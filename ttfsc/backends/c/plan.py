@@ -348,13 +348,14 @@ class Plan:
     instances: tuple[Instance, ...]
     choices: tuple[Choice, ...]
     stack_bytes: int  # of one inference at most, optimised
+    vectors: bool = True  # kernels have their variants in GNU vectors beside plain C99
     threads: int = 1  # pieces that a layer is cut into at most
     cut: Mapping[str, int] = field(default_factory=dict[str, int])  # pieces of the steps that are cut, by id
 
     @property
     def weight_bytes(self) -> int:
-        """Of all ops, packed."""
-        return sum(w.packed.data.size for w in self.weights)
+        """Of all ops, packed, each where its rows begin."""
+        return self.weights[-1].offset + self.weights[-1].packed.data.size if self.weights else 0
 
     @property
     def trace_len(self) -> int:

@@ -27,7 +27,7 @@ def stack_bytes(steps: Iterable[Iterable[Instance]]) -> int:
 
 
 def _frame(calls: list[Instance]) -> int:
-    called = any(KERNELS[one.kernel].dots for one in calls)
+    called = any(KERNELS[one.kernel].dots or KERNELS[one.kernel].wide for one in calls)
     vectors = any(map(_has_vectors, calls))
     return sum(map(_arrays, calls)) + (SPILLED if vectors else 0) + (CALLED if called else 0)
 

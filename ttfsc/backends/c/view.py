@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ttfsc.backends.c.cgen import SIZES, table
-from ttfsc.backends.c.kernels import KERNELS, instance
+from ttfsc.backends.c.kernels import KERNELS, WIDE, instance
 from ttfsc.backends.c.plan import (
     Bundle,
     Constants,
@@ -14,6 +14,7 @@ from ttfsc.backends.c.plan import (
     Dot,
     FastLayer,
     FireSink,
+    Gather,
     Layer,
     Link,
     Move,
@@ -75,13 +76,30 @@ class View:
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """Blocks of outputs that kernels with a variant in GNU vectors work on, and bytes of a row of each."""
+        if not self.plan.vectors:
+            return []
         found = {int(dict(i.types)["block"]) for i in self.plan.instances if i.vector and "block" in dict(i.types)}
         return [(block, min(block, 64)) for block in sorted(found)]  # 128 outputs: two weights in a byte
 
     @property
+    def fetches(self) -> bool:
+        """Whether a kernel brings weights near before it uses them."""
+        return any(i.vector for i in self.plan.instances)
+
+    @property
+    def wide(self) -> bool:
+        """Whether kernels are made for wider vectors as well."""
+        return self.plan.vectors and any(KERNELS[i.kernel].wide for i in self.plan.instances)
+
+    @property
+    def levels(self) -> tuple[tuple[str, int], ...]:
+        """What these are made for, and bytes of its vectors."""
+        return tuple(WIDE.items())
+
+    @property
     def picks(self) -> bool:
         """Whether a kernel picks lanes out of vectors where the processor can."""
-        return any(KERNELS[i.kernel].compress for i in self.plan.instances)
+        return self.plan.vectors and any(KERNELS[i.kernel].compress for i in self.plan.instances)
 
     @property
     def dots(self) -> bool:
@@ -100,12 +118,12 @@ class View:
 
     def both(self, dot: Dot) -> bool:
         """Whether sums and slopes are computed at the same time."""
-        return dict(dot.vnni.types)["planes"] == "2"
+        return dot.vnni.kernel == "dot_listed" or dict(dot.vnni.types)["planes"] == "2"
 
     @property
     def depth(self) -> bool:
         """Whether a kernel in GNU vectors multiplies output by output."""
-        return any(i.kernel == "depth_cell" and i.vector for i in self.plan.instances)
+        return self.plan.vectors and any(i.kernel == "depth_cell" and i.vector for i in self.plan.instances)
 
     @property
     def shape(self) -> str:
@@ -226,6 +244,13 @@ class View:
             return f"&{self.plan.name}_{bundle.geometry}, {self.stored(bundle)}"
         size = next(w.packed.data.size for w in self.plan.weights if w.name == bundle.weights)
         return f"&{bundle.geometry}, {self.stored(bundle)} + first * {size // (step.width // unit_of(step))}"
+
+    def gathered(self, step: FastLayer, b: Gather) -> str:
+        """The arguments of a kernel that gathers rows for output rows y to end - 1."""
+        given = ", ".join(map(self.buffer, (b.order, b.start)))
+        scratch = ", ".join(map(self.buffer, (b.rows, b.late, b.at, b.whole)))
+        slope = "slope" if b.ramp else "NULL"
+        return f"{self.synapses(step, b)}, {given}, y, end, {b.most}, {scratch}, sum, {slope}"
 
     def rows(self, step: Step) -> tuple[str, str]:
         """The output rows that a step does, from and to; of a step that is cut, piece k's."""

@@ -45,11 +45,12 @@ Way = Literal["gathered rows", "piled rows", "walked lists", "dense pixels"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How one op could be computed: outputs that lie together, what it would cost."""
+    """How one op could be computed: outputs that lie together, what it would cost, and what where AVX-512 is found."""
 
     way: Way
     block: int
     cost: float
+    best: float
 
     def width(self, shape: Shape) -> int:
         """Outputs, filled up to whole blocks."""
@@ -67,6 +68,12 @@ class Method:
     reason: str
     cost: float
     ways: dict[str, Option] = field(default_factory=dict[str, Option])  # of every op
+    spared: float = 0.0  # of the cost, where the C finds AVX-512
+
+    @property
+    def best(self) -> float:
+        """What it costs there."""
+        return self.cost - self.spared
 
 
 def method_of(parts: Parts, ops: list[Synapses], uacc: str, size: tuple[int, int]) -> Method:
@@ -86,22 +93,23 @@ def method_of(parts: Parts, ops: list[Synapses], uacc: str, size: tuple[int, int
 def options_of(parts: Parts, op: Synapses, shape: Shape, uacc: str, positions: int) -> list[Option]:
     """Every way that can compute an op."""
     x, w, t = parts.values[op.x], parts.net.arrays[op.w], parts.net.type_of(op.x)
-    blocks = (block_of(shape, w, spikes=False), narrow_block(shape))
+    blocks, cpus = (block_of(shape, w, spikes=False), narrow_block(shape)), (parts.cpu, parts.cpu.widest)
     if not isinstance(t, Spikes):
         cost = pixel_cost(shape, positions, parts.cpu)
-        return [Option("dense pixels", block, cost) for block in (min(blocks), *blocks)]
-    cost = gather_cost(shape, positions, parts.cpu, t)
+        return [Option("dense pixels", block, cost, cost) for block in (min(blocks), *blocks)]
+    here, best = (gather_cost(shape, positions, cpu, t) for cpu in cpus)
     half = block_of(shape, w, spikes=True)
-    found = [Option("gathered rows", half, cost)]
+    found = [Option("gathered rows", half, here, best)]
     if half == HALF:
-        found.append(Option("gathered rows", blocks[0], cost * BYTES))
+        found.append(Option("gathered rows", blocks[0], here * BYTES, best * BYTES))
     elif walkable(shape, x, w, uacc):
-        found.append(
-            Option("walked lists", blocks[1], walk_cost(shape, positions, parts.cpu, ramp=op.kernel == "ramp"))
-        )
-    if pile.pileable(shape, x, w, uacc):
-        how = pile_cost(shape, positions, parts.cpu, t.ticks, pile.slides(shape), pile.piled(shape))
-        found.append(Option("piled rows", pile.block_of(shape), how))
+        cost = walk_cost(shape, positions, parts.cpu, ramp=op.kernel == "ramp")
+        found.append(Option("walked lists", blocks[1], cost, cost))
+    if parts.cpu.vectors and pile.pileable(shape, x, w, uacc):  # in plain C gathering is as fast
+        how = t.ticks, pile.slides(shape), pile.piled(shape)
+        known = pile.is_sorted(parts, op.x, shape, t.ticks)
+        here, best = (pile_cost(shape, positions, cpu, *how, is_sorted=known) for cpu in cpus)
+        found.append(Option("piled rows", pile.block_of(shape), here, best))
     return found
 
 
@@ -129,7 +137,8 @@ def described(
     halves = " of half bytes" if most.block == HALF else ""
     why += f"{tile} of {high} rows at a time" + (": " if "lists" in bits else "; ") + bits
     kernel = f"{most.way}, {most.block} outputs{halves}"
-    return Method(most.way == "walked lists", most.block, tile, kernel, why, round(total, 1), ways)
+    spared = total - sum(c.best for c in ways.values())
+    return Method(most.way == "walked lists", most.block, tile, kernel, why, round(total, 1), ways, round(spared, 1))
 
 
 def narrow_block(shape: Shape) -> int:

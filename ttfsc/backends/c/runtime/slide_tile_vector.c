@@ -5,13 +5,13 @@
 TTFS_INLINE void ttfs_slide_tile(const ttfs_bundle_t *k, const uint8_t *restrict w, const ttfs_buckets_t *b, int32_t y0,
     int32_t y1, uint16_t *restrict sum, uint16_t *restrict slope)
 {
-    enum { ttfs_twice = 2 * ttfs_piled, ttfs_across = ttfs_block / ttfs_lanes };
+    enum { ttfs_twice = 2 * ttfs_piled, ttfs_parts = ttfs_block / ttfs_lanes };
     const int32_t apart = k->in_w + 1;
     const int32_t stretch = k->k_w * k->in_c * (ttfs_piled * ttfs_block);
-    for (int32_t i = 0; i < k->blocks * ttfs_across * k->out_w; i++) {
+    for (int32_t i = 0; i < k->blocks * ttfs_parts * k->out_w; i++) {
         const int32_t x = i % k->out_w;
-        const int32_t block = i / k->out_w / ttfs_across;
-        const int32_t part = i / k->out_w % ttfs_across * ttfs_lanes;
+        const int32_t block = i / k->out_w / ttfs_parts;
+        const int32_t part = i / k->out_w % ttfs_parts * ttfs_lanes;
         const int32_t left = x * k->stride_w - k->pad_l;
         const int32_t a = left < 0 ? 0 : left;
         const int32_t z = left + k->k_w < k->in_w ? left + k->k_w : k->in_w;

@@ -5,14 +5,14 @@
 TTFS_INLINE void ttfs_stride_tile(const ttfs_bundle_t *k, const uint8_t *restrict w, const ttfs_buckets_t *b, int32_t y0,
     int32_t y1, uint16_t *restrict sum, uint16_t *restrict slope)
 {
-    enum { ttfs_size = ttfs_piled * ttfs_block, ttfs_across = ttfs_block / ttfs_lanes };
+    enum { ttfs_size = ttfs_piled * ttfs_block, ttfs_parts = ttfs_block / ttfs_lanes };
     const int32_t apart = k->in_w + 1;
     const int32_t stretch = k->k_h * k->k_w * k->in_c * ttfs_size;
     const int32_t pixels = (y1 - y0) * k->out_w;
-    for (int32_t i = 0; i < k->blocks / ttfs_piled * ttfs_across * pixels; i++) {
+    for (int32_t i = 0; i < k->blocks / ttfs_piled * ttfs_parts * pixels; i++) {
         const int32_t p = i % pixels;
-        const int32_t block = i / pixels / ttfs_across;
-        const int32_t part = i / pixels % ttfs_across * ttfs_lanes;
+        const int32_t block = i / pixels / ttfs_parts;
+        const int32_t part = i / pixels % ttfs_parts * ttfs_lanes;
         const int32_t left = p % k->out_w * k->stride_w - k->pad_l;
         const int32_t a = left < 0 ? 0 : left;
         const int32_t z = left + k->k_w < k->in_w ? left + k->k_w : k->in_w;
