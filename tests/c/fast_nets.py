@@ -43,7 +43,7 @@ def fast_net(seed: int) -> Net:
     d = Drawn(np.random.default_rng(seed))
     ticks, bits = d.among(*TICKS), d.upto(1, 8)
     groups = d.among(1, 1, 2, 3)
-    channels = groups * d.among(1, 2, 3, 9)
+    channels = groups * d.among(1, 2, 3, 8, 9)
     outputs = groups * d.among(1, 2, 13, 32, 64) if groups > 1 else d.among(1, 5, 31, 32, 40, 64, 70, 128, 130)
     size = (channels, d.upto(4, 7), d.upto(4, 7))
     pixels = d.among(True, False, False)
@@ -78,6 +78,23 @@ def fast_net(seed: int) -> Net:
     h.op(Flatten(name="f", type=OPEN, x=Ref("a")))
     n, last = int(np.prod(grid)), d.among("hold", "ramp")
     h.dense("o.v", "f", (d.among(3, 33, 64), n), bits=d.upto(1, 8), kernel=last)
+    return h.membrane("o.v")
+
+
+def pooled_ramp_net(seed: int) -> Net:
+    """A `ramp` convolution of fours of channels over sums of windows: what dot products list the inputs of."""
+    d = Drawn(np.random.default_rng(seed))
+    ticks, channels, outputs = d.among(3, 5, 10), d.among(4, 8, 12), d.among(32, 40, 64)
+    h = Hand("fast", Spikes((channels, d.upto(8, 13), d.upto(9, 13)), 0, ticks), ticks)
+    h.seed = seed % 1000
+    pool = d.among((2, 2), (2, 1), (1, 1))
+    taps = {"pool": pool, "pool_stride": (d.upto(1, 2), 2), "stride": (d.upto(1, 2), d.upto(1, 2)), "groups": 1}
+    kernel = (outputs, channels, d.upto(1, 4), d.upto(2, 4))
+    pad = tuple(d.upto(0, 2) for _ in range(4))
+    h.conv("a.v", "in", kernel, bits=d.upto(2, 5), kernel="ramp", pad=pad, dilation=(d.upto(1, 2), 1), **taps)
+    h.fire("a", "a.v", d.among(40, 150, 500))
+    h.op(Flatten(name="f", type=OPEN, x=Ref("a")))
+    h.dense("o.v", "f", (3, int(np.prod(h.b.types["a.v"].shape))), kernel="hold")
     return h.membrane("o.v")
 
 

@@ -7,19 +7,23 @@ import numpy as np
 import pytest
 from c_build import STRICT, UNDEFINED, assert_same, need
 from c_nets import NETS, RNG, Hand
-from fast_nets import SEEDS, fast_net
+from fast_nets import SEEDS, fast_net, pooled_ramp_net
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.strategies import inputs_for, integer_nets
-from ttfsc.backends.c import Engine, emit, fast, pile, walk
+from ttfsc.backends.c import Engine, dot, emit, fast, pile, walk
 from ttfsc.backends.c.lower import lower
 from ttfsc.ir import OPEN, Add, Analog, Flatten, Net, Ref, Spikes, run
 from ttfsc.passes.prove_widths import prove_widths
 
 
-def check(net: Net, cache: Path, flags: tuple[str, ...], *, blob_from: int = 1 << 20, n: int = 5) -> None:
+def check(
+    net: Net, cache: Path, flags: tuple[str, ...], *, blob_from: int = 1 << 20, n: int = 5, cpu: str = "generic"
+) -> None:
     x = inputs_for(net, 1, n)
-    engine = Engine(emit(net, samples=x[:1], blob_from=blob_from), flags=flags, cache=cache, threads=2)
+    files = emit(net, samples=x[:1], blob_from=blob_from, cpu=cpu)
+    engine = Engine(files, flags=flags, cache=cache, threads=2)
     assert_same(engine.run(x), run(net, x), net)
 
 
@@ -73,6 +77,7 @@ def test_fast_layers(cache: Path, seed: int) -> None:
     net = fast_net(seed)
     for way in ((), ("-DFAST_DOTS=1",), ("-DFAST_DOTS=0",), ("-DFAST_PLAIN",)):
         check(net, cache, ("-O1", *STRICT, *UNDEFINED, *way), n=3)
+    check(net, cache, ("-O1", *STRICT, *UNDEFINED), n=3, cpu="c99")
 
 
 def never(*_: object) -> bool:
@@ -88,7 +93,8 @@ def test_gathered_layers(cache: Path, half: bool, seed: int) -> None:
         patch.setattr(walk, "walkable", never)
         patch.setattr(pile, "pileable", never)
         patch.setattr(fast, "HALF_FROM", 0 if half else 1 << 30)
-        check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_DOTS=0"), n=3)
+        for way in ((), ("-DFAST_WIDE=0",) if half else ("-DFAST_WIDE=1",)):
+            check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_DOTS=0", *way), n=3)
 
 
 def free(*_: object, **__: object) -> float:
@@ -96,13 +102,13 @@ def free(*_: object, **__: object) -> float:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=8)
+@settings(max_examples=6)
 def test_piled_layers(cache: Path, seed: int) -> None:
-    """Rows piled up wherever that is possible, in GNU vectors of this processor and of any, and in plain C."""
+    """Rows piled up wherever that is possible, in GNU vectors of every width, asked for and not, and in plain C."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walk, "walkable", never)
         patch.setattr(walk, "pile_cost", free)
-        for way in (("-march=native",), (), ("-DFAST_PLAIN",)):
+        for way in (("-march=native",), (), ("-DFAST_WIDE=1",), ("-DFAST_WIDE=0",), ("-DFAST_PLAIN",)):
             check(fast_net(seed), cache, ("-O1", *STRICT, *UNDEFINED, "-DFAST_DOTS=0", *way), n=3)
 
 
@@ -156,3 +162,14 @@ def test_random_nets_compact(cache: Path, net: Net) -> None:
     x = inputs_for(net, 1, 5)
     engine = Engine(emit(net, samples=x[:1], cpu="cortex-m"), flags=("-O0", *STRICT, *UNDEFINED), cache=cache)
     assert_same(engine.run(x), run(net, x), net)
+
+
+@given(seed=SEEDS, share=st.sampled_from([0.0, 0.4, 1.0]))
+@settings(max_examples=6)
+def test_listed_dot_products(cache: Path, seed: int, share: float) -> None:
+    """Only fours of inputs that hold anything, and rows of which too many do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dot, "LISTED_SHARE", share)
+        net = pooled_ramp_net(seed)
+        assert any("dot_listed" in text.decode() for name, text in emit(net).items() if name.endswith(".c"))
+        check(net, cache, ("-O1", *STRICT, *UNDEFINED), n=5)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ttfsc.backends.c.cost import dot_cost
 from ttfsc.backends.c.fast import Shape, shape_of
-from ttfsc.backends.c.kernels import instance
+from ttfsc.backends.c.kernels import Instance, instance
 from ttfsc.backends.c.pack import Code, Packed
 from ttfsc.backends.c.parts import Parts
 from ttfsc.backends.c.plan import Dot, Operand
@@ -25,6 +25,8 @@ HELD = 24  # vectors of sums that registers hold beside what is being multiplied
 SIDE_BY_SIDE = 4  # vectors of outputs that are computed together, at most, where there are several positions
 NARROW_HELD = 6  # positions whose 16-bit sums AVX2 holds
 WIDEST = 255  # of a value, after pooling
+LISTED = 2**16  # bytes that 16 bits tell apart
+LISTED_SHARE = 0.8  # of the fours of a row that hold anything, up to which lists are cheaper
 PAIR = 2**15 - 1  # sum of two products in 16 bits
 Op = Conv2d | Dense
 
@@ -50,7 +52,7 @@ def with_dots(parts: Parts, ops: Sequence[Op], method: Method, uacc: str, grid: 
         sum(dot_cost(s, positions, quads_of(s), ramp=op.kernel == "ramp", level=level) for op, _, _, s in found)
         for level in (1, 2)
     ]
-    if costs[1] >= method.cost:
+    if costs[1] >= method.best:
         return method, 0
     pairs = all(in_pairs(shape, x, w, uacc) for _, x, w, shape in found)
     level = 1 if pairs and costs[0] < method.cost else 2
@@ -83,13 +85,14 @@ def lower_dot(parts: Parts, op: Op, key: str, step: int, *, uacc: str, width: in
     together = max(n for n in range(1, HELD // 3 + 1 if wide == 1 else SIDE_BY_SIDE + 1) if vectors % n == 0)
     planes = 2 if ramp and 2 * together * wide <= HELD else 1
     plane = (high - 1) * f[14] + (f[12] - 1) * f[18] + 1, (wide - 1) * f[15] + (f[13] - 1) * f[19] + 1
-    size = plane[0] * plane[1] * shape.channels + 3 + plane[0]  # and which rows carry anything
+    size = plane[0] * plane[1] * shape.channels + 4 + plane[0]  # and which rows carry anything
     weights = parts.packed(op, rows_of(op, x, w, shape, together))
     fields = (*f[:3], *f[4:12], *f[14:20], *plane, runs, f[13] // run_of(shape), cells, wide, width, vectors)
     tile = {"vectors": together, "step": f[15] * shape.channels}
+    vnni = instance("dot_vnni", uacc=uacc, planes=planes, places=evenly(wide, HELD // (planes * together)), **tile)
     return Dot(
         instance("dot_lay", x="uint8_t", hits="uint8_t") if shape.pooled else instance("dot_copy"),
-        instance("dot_vnni", uacc=uacc, planes=planes, places=evenly(wide, HELD // (planes * together)), **tile),
+        sparse(vnni, shape, plane, together) if ramp and wide > 1 else vnni,
         instance("dot_avx2", places=evenly(wide, NARROW_HELD), **tile) if level == 1 else None,
         parts.geometry(f"{key} dot", "dot", fields, show_op(op)),
         x,
@@ -99,6 +102,16 @@ def lower_dot(parts: Parts, op: Op, key: str, step: int, *, uacc: str, width: in
         size,
         ramp,
     )
+
+
+def sparse(vnni: Instance, shape: Shape, plane: tuple[int, int], vectors: int) -> Instance:
+    """The same by lists of the fours of inputs that hold anything, where it pays: `ramp` over pooled sums."""
+    fours, (high, wide) = shape.channels // 4, plane
+    most = shape.fields[12] * wide * fours
+    fits = high * wide * shape.channels < LISTED and (most + quads_of(shape)) * 64 * vectors < LISTED
+    if shape.channels % 4 or run_of(shape) == 1 or not shape.pooled or vectors not in (2, 3, 4) or not fits:
+        return vnni
+    return instance("dot_listed", **dict(vnni.types), most=most, few=int(most * LISTED_SHARE), across=wide)
 
 
 def evenly(wide: int, most: int) -> int:

@@ -9,6 +9,8 @@ from ttfsc.backends.c.pack import Packed
 from ttfsc.backends.c.plan import Choice, Geometry, Operand, Table, Weights
 from ttfsc.ir import Array, Net, Op, bounds_of, show_op
 
+LINE = 64  # bytes
+
 
 class Parts:
     """Collected by lowering; nothing is ever taken out again."""
@@ -76,6 +78,8 @@ class Parts:
             if known.line == line and np.array_equal(known.packed.data, packed.data):
                 return known
         again = sum(w.line == line for w in self.weights)
-        offset = sum(w.packed.data.size for w in self.weights)
+        offset = self.weights[-1].offset + self.weights[-1].packed.data.size if self.weights else 0
+        if packed.row_bytes % LINE == 0:  # no row lies across two lines of the cache
+            offset += -offset % LINE
         self.weights.append(Weights(self.id(f"w {op.name}" + (f" {again + 1}" if again else "")), line, packed, offset))
         return self.weights[-1]

@@ -4,7 +4,7 @@
 
 /* A convolution as dot products of bytes, four at a time. What it reads is laid out first: sums over pooling windows (of
  * 1x1: none) with the padding around them, [plane_h][plane_w][in_c], so that a run of neighbouring taps of an output is a
- * stretch of bytes: `quads` times four of them, in the weights filled up with 0. Behind that lie three bytes of 0 and, for
+ * stretch of bytes: `quads` times four of them, in the weights filled up with 0. Behind that lie four bytes of 0 and, for
  * each row, whether it has anything else than 0. Weights, signed bytes (as unsigned ones
  * of the same bits), lie [vectors / n][runs][quads][n][16 outputs][4], n vectors of outputs being computed together. */
 typedef struct {

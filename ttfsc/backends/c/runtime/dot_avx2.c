@@ -6,7 +6,7 @@
 TTFS_AVX2 static void ttfs_dot_avx2(const ttfs_dot_t *k, const uint8_t *restrict w, const uint8_t *restrict x, int32_t y0,
     int32_t y1, uint16_t *restrict sum)
 {
-    const uint8_t *const seen = x + k->plane_h * k->plane_w * k->in_c + 3;
+    const uint8_t *const seen = x + k->plane_h * k->plane_w * k->in_c + 4;
     for (int32_t v = 0; v < k->vectors; v++) {
         const int32_t group = v / ttfs_vectors * ttfs_vectors;
         for (int32_t y = y0; y < y1; y++) {

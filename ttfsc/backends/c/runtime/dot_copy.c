@@ -21,10 +21,10 @@ TTFS_INLINE void ttfs_dot_copy(const ttfs_dot_t *k, const uint8_t *restrict x, u
             to[i] = 0;
         }
     }
-    for (int32_t i = 0; i < 3; i++) {
+    for (int32_t i = 0; i < 4; i++) {
         plane[k->plane_h * row + i] = 0;
     }
-    for (int32_t i = 0; hits != NULL && i < k->plane_h * row + 3; i++) {
+    for (int32_t i = 0; hits != NULL && i < k->plane_h * row + 4; i++) {
         hits[i] = plane[i] != 0 ? 1 : 0;
     }
     for (int32_t y = 0; y < k->plane_h; y++) {
@@ -32,9 +32,9 @@ TTFS_INLINE void ttfs_dot_copy(const ttfs_dot_t *k, const uint8_t *restrict x, u
         for (int32_t i = 0; i < k->plane_w * k->in_c; i++) {
             any = (uint8_t)(any | plane[y * k->plane_w * k->in_c + i]);
         }
-        plane[k->plane_h * k->plane_w * k->in_c + 3 + y] = any;
+        plane[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
         if (hits != NULL) {
-            hits[k->plane_h * k->plane_w * k->in_c + 3 + y] = any;
+            hits[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
         }
     }
 }

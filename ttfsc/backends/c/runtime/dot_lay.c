@@ -1,16 +1,16 @@
 #include "dot.c"
 #include "pool_cell.c"
 
-/* Lays out what a convolution reads as ttfs_dot_t says, three bytes of 0 behind it; hits (may be NULL): the number of
+/* Lays out what a convolution reads as ttfs_dot_t says, four bytes of 0 behind it; hits (may be NULL): the number of
  * spikes in each place. */
 TTFS_INLINE void ttfs_dot_lay(const ttfs_dot_t *k, const uint8_t *restrict x, uint8_t *restrict plane,
     uint8_t *restrict hits)
 {
     const int32_t all = k->plane_h * k->plane_w * k->in_c;
-    for (int32_t i = 0; i < all + 3; i++) {
+    for (int32_t i = 0; i < all + 4; i++) {
         plane[i] = 0;
     }
-    for (int32_t i = 0; hits != NULL && i < all + 3; i++) {
+    for (int32_t i = 0; hits != NULL && i < all + 4; i++) {
         hits[i] = 0;
     }
     for (int32_t y = 0; y < k->plane_h; y++) {
@@ -33,9 +33,9 @@ TTFS_INLINE void ttfs_dot_lay(const ttfs_dot_t *k, const uint8_t *restrict x, ui
         for (int32_t i = 0; i < k->plane_w * k->in_c; i++) {
             any = (uint8_t)(any | plane[y * k->plane_w * k->in_c + i]);
         }
-        plane[k->plane_h * k->plane_w * k->in_c + 3 + y] = any;
+        plane[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
         if (hits != NULL) {
-            hits[k->plane_h * k->plane_w * k->in_c + 3 + y] = any;
+            hits[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
         }
     }
 }

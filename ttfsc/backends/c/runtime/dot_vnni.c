@@ -9,7 +9,7 @@ TTFS_VNNI static void ttfs_dot_vnni(const ttfs_dot_t *k, const uint8_t *restrict
     int32_t y0, int32_t y1, ttfs_uacc_t *restrict sum, ttfs_uacc_t *restrict slope)
 {
     typedef ttfs_uacc_t ttfs_uacc16_t __attribute__((vector_size(16 * sizeof(ttfs_uacc_t))));
-    const uint8_t *const seen = x + k->plane_h * k->plane_w * k->in_c + 3;
+    const uint8_t *const seen = x + k->plane_h * k->plane_w * k->in_c + 4;
     for (int32_t v = 0; v < k->vectors; v += ttfs_vectors) {
         for (int32_t y = y0; y < y1; y++) {
             for (int32_t done = 0; done < k->out_w; done += ttfs_places) {

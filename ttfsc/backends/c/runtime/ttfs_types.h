@@ -46,6 +46,9 @@ enum {
     ttfs_planes = 2, /* of values: spikes' values and their numbers */
     ttfs_places = 6, /* output positions whose sums stay in registers */
     ttfs_vectors = 2, /* of outputs, likewise */
+    ttfs_most = 300, /* fours of inputs that a row of outputs reads */
+    ttfs_few = 200,  /* of them, that are listed */
+    ttfs_across = 15, /* columns of inputs */
     ttfs_step = 16,  /* bytes from what one position reads to what the next does */
     ttfs_lanes = 32  /* bytes of a vector */
 };
