@@ -85,7 +85,7 @@ def pooled_ramp_net(seed: int) -> Net:
     """A `ramp` convolution of fours of channels over sums of windows: what dot products list the inputs of."""
     d = Drawn(np.random.default_rng(seed))
     ticks, channels, outputs = d.among(3, 5, 10), d.among(4, 8, 12), d.among(32, 40, 64)
-    h = Hand("fast", Spikes((channels, d.upto(8, 13), d.upto(9, 13)), 0, ticks), ticks)
+    h = Hand("fast", Spikes((channels, d.upto(14, 17), d.upto(14, 17)), 0, ticks), ticks)
     h.seed = seed % 1000
     pool = d.among((2, 2), (2, 1), (1, 1))
     taps = {"pool": pool, "pool_stride": (d.upto(1, 2), 2), "stride": (d.upto(1, 2), d.upto(1, 2)), "groups": 1}
