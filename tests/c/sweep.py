@@ -35,7 +35,7 @@ SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g0")
 CALLED = "-DM_INLINE=static"  # kernels are called, not inlined: a tenth of the time to compile
 
 LISTS = "-DM_DOTS=0"  # no dot products of bytes, and for NARROW no wider vectors than all processors have
-NARROW = ("-DM_DOTS=0", "-DM_WIDE=0")
+NARROW = (LISTS, "-DM_WIDE=0")
 PAIRS = ("-DM_DOTS=1", "-DM_WIDE=1")  # both by AVX2; else the best that is there
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ttfsc.backends.c.cost import dot_cost
-from ttfsc.backends.c.fast import Shape, shape_of
+from ttfsc.backends.c.fast import Shape, channel_last, shape_of
 from ttfsc.backends.c.kernels import Instance, instance
 from ttfsc.backends.c.pack import Code, Packed
 from ttfsc.backends.c.parts import Parts
@@ -122,8 +122,7 @@ def evenly(wide: int, most: int) -> int:
 def rows_of(op: Op, x: Operand, w: Array, shape: Shape, together: int) -> Packed:
     """[vectors / together, runs, quads, together, 16 outputs, 4] signed bytes."""
     if isinstance(op, Dense):
-        order = np.arange(x.size, dtype=np.int64).reshape(x.grid).transpose(1, 2, 0).ravel()  # operand, channel-last
-        taps = w[:, order].reshape(len(w), 1, -1)
+        taps = channel_last(w, x).reshape(len(w), 1, -1)
     else:
         taps = w.transpose(0, 2, 3, 1).reshape(len(w), shape.kernel // run_of(shape), -1)
     vectors, quads = -(-len(w) // LANES), -(-taps.shape[2] // 4)

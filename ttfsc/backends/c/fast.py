@@ -87,6 +87,11 @@ def block_of(shape: Shape, weights: Array, *, spikes: bool) -> int:
     """The block that wastes least. HALF: two weights in a byte, where they fit and no cache holds them all."""
     if spikes and codes_of(weights)[1] <= 15 and fills(shape, HALF) and shape.rows * shape.outputs >= HALF_FROM:
         return HALF
+    return byte_block(shape)
+
+
+def byte_block(shape: Shape) -> int:
+    """Outputs of a row of bytes: the wider block where it wastes little."""
     return BLOCKS[0] if fills(shape, BLOCKS[0]) else BLOCKS[1]
 
 
@@ -149,12 +154,16 @@ def codes_of(w: Array) -> tuple[int, int]:
     return -low, high - low
 
 
+def channel_last(w: Array, x: Operand) -> Array:
+    """A dense op's weights [outputs, inputs], the inputs as the operand lies."""
+    return w[:, np.arange(x.size, dtype=np.int64).reshape(x.grid).transpose(1, 2, 0).ravel()]
+
+
 def rows_of(op: Op, x: Operand, w: Array, shape: Shape, block: int, bias: int, *, half: bool = False) -> Packed:
     """[groups, blocks, rows, block] bytes, or two weights in a byte."""
     groups, outputs = shape.groups, shape.outputs
     if isinstance(op, Dense):
-        order = np.arange(x.size, dtype=np.int64).reshape(x.grid).transpose(1, 2, 0).ravel()  # operand, channel-last
-        taps = w[:, order].T[None]
+        taps = channel_last(w, x).T[None]
     else:
         kh, kw = w.shape[2:]
         taps = w.reshape(groups, outputs, shape.channels, kh, kw).transpose(0, 3, 4, 2, 1)

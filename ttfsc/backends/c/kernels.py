@@ -93,8 +93,9 @@ KERNELS: dict[str, Kernel] = {
     "depth_cell": Kernel(("uacc", "x", "block"), ("depth_rest",), vector=True),
     "depth_tile": Kernel(("uacc", "x", "block"), ("depth_cell", "depth_rest")),
     "dot": Kernel(),
-    "dot_lay": Kernel(("x", "hits"), ("dot", "pool_cell")),
-    "dot_copy": Kernel(calls=("dot",)),
+    "dot_seen": Kernel(calls=("dot",)),
+    "dot_lay": Kernel(("x", "hits"), ("dot_seen", "pool_cell")),
+    "dot_copy": Kernel(calls=("dot_seen",)),
     "dot_vnni": Kernel(("uacc", "planes", "places", "vectors", "step"), ("dot",), dots=True),
     "dot_list": Kernel(("vectors",), ("dot",), dots=True),
     "dot_listed": Kernel(

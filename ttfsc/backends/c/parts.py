@@ -78,7 +78,7 @@ class Parts:
             if known.line == line and np.array_equal(known.packed.data, packed.data):
                 return known
         again = sum(w.line == line for w in self.weights)
-        offset = self.weights[-1].offset + self.weights[-1].packed.data.size if self.weights else 0
+        offset = self.weights[-1].end if self.weights else 0
         if self.cpu.fast and packed.row_bytes % LINE == 0:  # no row lies across two lines of the cache
             offset += -offset % LINE
         self.weights.append(Weights(self.id(f"w {op.name}" + (f" {again + 1}" if again else "")), line, packed, offset))

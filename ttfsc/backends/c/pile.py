@@ -7,7 +7,7 @@ does. Sums run modulo 2^16; the true ones are proven to fit (fast.py).
 
 import numpy as np
 
-from ttfsc.backends.c.fast import BLOCKS, Shape, codes_of, fills, shape_of
+from ttfsc.backends.c.fast import Shape, byte_block, channel_last, codes_of, shape_of
 from ttfsc.backends.c.kernels import Instance, instance
 from ttfsc.backends.c.pack import Code, Packed
 from ttfsc.backends.c.parts import Parts
@@ -35,11 +35,6 @@ def budget_of(w: Array) -> int:
     return 255 // max(codes_of(w)[1], 1)
 
 
-def block_of(shape: Shape) -> int:
-    """Outputs of a row."""
-    return BLOCKS[0] if fills(shape, BLOCKS[0]) else BLOCKS[1]
-
-
 def slides(shape: Shape) -> bool:
     """Whether each input row adds to all the output rows that see it at once; else one output position at a time."""
     return 2 <= shape.fields[12] <= SLID and shape.fields[14] == 1 and shape.fields[18] == 1
@@ -49,14 +44,14 @@ def piled(shape: Shape) -> int:
     """Weight rows that an entry brings: those of a kernel column, or of two blocks of outputs."""
     if slides(shape):
         return shape.fields[12]
-    return 2 if -(-shape.outputs // block_of(shape)) % 2 == 0 else 1
+    return 2 if -(-shape.outputs // byte_block(shape)) % 2 == 0 else 1
 
 
 def lower_pile(parts: Parts, op: Conv2d | Dense, key: str, step: int, *, wide: int) -> Pile:
     """One op whose sums are of 16 bits; wide: output positions of a row."""
     x, w, t = parts.read(op.x, step), parts.net.arrays[op.w], parts.net.type_of(op.x)
     assert isinstance(t, Spikes)
-    shape, (bias, _), block = shape_of(op, x, w), codes_of(w), block_of(shape_of(op, x, w))
+    shape, (bias, _), block = shape_of(op, x, w), codes_of(w), byte_block(shape_of(op, x, w))
     weights = parts.packed(op, rows_of(op, x, w, shape, bias))
     fields = (*shape.fields, wide, -(-shape.outputs // block), t.ticks, bias, 0)
     rows, columns, row = shape.fields[0], shape.fields[1] + 1, shape.fields[1] * shape.fields[2]
@@ -93,7 +88,7 @@ def buckets(parts: Parts, x: str, sort: Instance, step: int, *lengths: int) -> t
 
 def is_sorted(parts: Parts, x: str, shape: Shape, ticks: int) -> bool:
     """Whether an earlier layer has sorted a value as an op of this shape needs it."""
-    sort = instance("bucket", block=block_of(shape), long=ticks)
+    sort = instance("bucket", block=byte_block(shape), long=ticks)
     return any(key[:2] == (x, sort.name) for key in parts.buckets)
 
 
@@ -101,11 +96,10 @@ def rows_of(op: Conv2d | Dense, x: Operand, w: Array, shape: Shape, bias: int) -
     """Rows of bytes in the order of slide_tile.c or stride_tile.c: halves of a block are the bytes of pairs."""
     high, wide, outputs = shape.fields[12], shape.fields[13], shape.outputs
     if isinstance(op, Dense):
-        order = np.arange(x.size, dtype=np.int64).reshape(x.grid).transpose(1, 2, 0).ravel()  # operand, channel-last
-        taps = w[:, order].T.reshape(1, 1, -1, outputs)
+        taps = channel_last(w, x).T.reshape(1, 1, -1, outputs)
     else:
         taps = w.transpose(2, 3, 1, 0)
-    block, more = block_of(shape), piled(shape)
+    block, more = byte_block(shape), piled(shape)
     blocks = -(-outputs // block)
     data = np.zeros((*taps.shape[:3], blocks * block), np.uint8)
     data[..., :outputs] = taps.astype(np.int16) + bias

@@ -68,6 +68,11 @@ class Weights:
     packed: Packed
     offset: int
 
+    @property
+    def end(self) -> int:
+        """Where the next may begin."""
+        return self.offset + self.packed.data.size
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -355,7 +360,7 @@ class Plan:
     @property
     def weight_bytes(self) -> int:
         """Of all ops, packed, each where its rows begin."""
-        return self.weights[-1].offset + self.weights[-1].packed.data.size if self.weights else 0
+        return self.weights[-1].end if self.weights else 0
 
     @property
     def trace_len(self) -> int:

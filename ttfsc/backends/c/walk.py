@@ -12,12 +12,11 @@ import numpy as np
 from ttfsc.backends.c import pile
 from ttfsc.backends.c.cost import gather_cost, pile_cost, pixel_cost, walk_cost
 from ttfsc.backends.c.fast import (
-    BLOCKS,
     HALF,
     Shape,
     block_of,
+    byte_block,
     codes_of,
-    fills,
     lower_gather,
     rows_of,
     shape_of,
@@ -109,7 +108,7 @@ def options_of(parts: Parts, op: Synapses, shape: Shape, uacc: str, positions: i
         how = t.ticks, pile.slides(shape), pile.piled(shape)
         known = pile.is_sorted(parts, op.x, shape, t.ticks)
         here, best = (pile_cost(shape, positions, cpu, *how, is_sorted=known) for cpu in cpus)
-        found.append(Option("piled rows", pile.block_of(shape), here, best))
+        found.append(Option("piled rows", byte_block(shape), here, best))
     return found
 
 
@@ -145,7 +144,7 @@ def narrow_block(shape: Shape) -> int:
     """Outputs of a row: 16 where there are no more, else 64 or 32."""
     if shape.outputs <= NARROW and shape.groups == 1:
         return NARROW
-    return BLOCKS[0] if fills(shape, BLOCKS[0]) else BLOCKS[1]
+    return byte_block(shape)
 
 
 def lower_bundle(parts: Parts, op: Synapses, key: str, step: int, *, uacc: str, method: Method, wide: int) -> Bundle:

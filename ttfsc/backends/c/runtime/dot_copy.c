@@ -1,4 +1,5 @@
 #include "dot.c"
+#include "dot_seen.c"
 
 /* As ttfs_dot_lay where nothing is pooled: rows are copied. */
 TTFS_INLINE void ttfs_dot_copy(const ttfs_dot_t *k, const uint8_t *restrict x, uint8_t *restrict plane,
@@ -27,14 +28,5 @@ TTFS_INLINE void ttfs_dot_copy(const ttfs_dot_t *k, const uint8_t *restrict x, u
     for (int32_t i = 0; hits != NULL && i < k->plane_h * row + 4; i++) {
         hits[i] = plane[i] != 0 ? 1 : 0;
     }
-    for (int32_t y = 0; y < k->plane_h; y++) {
-        uint8_t any = 0;
-        for (int32_t i = 0; i < k->plane_w * k->in_c; i++) {
-            any = (uint8_t)(any | plane[y * k->plane_w * k->in_c + i]);
-        }
-        plane[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
-        if (hits != NULL) {
-            hits[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
-        }
-    }
+    ttfs_dot_seen(k, plane, hits);
 }

@@ -1,4 +1,5 @@
 #include "dot.c"
+#include "dot_seen.c"
 #include "pool_cell.c"
 
 /* Lays out what a convolution reads as ttfs_dot_t says, four bytes of 0 behind it; hits (may be NULL): the number of
@@ -28,14 +29,5 @@ TTFS_INLINE void ttfs_dot_lay(const ttfs_dot_t *k, const uint8_t *restrict x, ui
             }
         }
     }
-    for (int32_t y = 0; y < k->plane_h; y++) {
-        uint8_t any = 0;
-        for (int32_t i = 0; i < k->plane_w * k->in_c; i++) {
-            any = (uint8_t)(any | plane[y * k->plane_w * k->in_c + i]);
-        }
-        plane[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
-        if (hits != NULL) {
-            hits[k->plane_h * k->plane_w * k->in_c + 4 + y] = any;
-        }
-    }
+    ttfs_dot_seen(k, plane, hits);
 }
